@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chronik_core::ids::BrokerId;
-use chronik_quorum::ControllerHandle;
+use chronik_quorum::{ControllerHandle, StartProgress};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use std::io;
@@ -71,6 +71,12 @@ impl Recovery {
     /// So many more have been read.
     pub fn has_read(&self, bytes: u64) {
         self.read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How far it is, for other brokers.
+    pub fn so_far(&self) -> StartProgress {
+        let total = self.total.load(Ordering::Relaxed);
+        StartProgress { read: self.read.load(Ordering::Relaxed).min(total), total }
     }
 
     fn text(&self) -> String {
@@ -255,6 +261,7 @@ mod tests {
         assert!(unavailable(&get("/readyz").await, "opening the log"));
         recovery.reads(200 << 20);
         recovery.has_read(50 << 20);
+        assert_eq!(recovery.so_far(), StartProgress { read: 50 << 20, total: 200 << 20 });
         for path in ["/readyz", "/insync", "/metrics"] {
             let answer = get(path).await;
             assert!(unavailable(&answer, "25 % of the log read (50 of 200 MiB)"), "{answer}");

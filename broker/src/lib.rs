@@ -15,6 +15,7 @@ mod handing_over;
 pub mod health;
 mod identity;
 mod incarnations;
+mod lags;
 mod log_metrics;
 pub mod metrics;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::found_damage;
 use crate::handing_over;
 use crate::health::{self, Probes, Readiness, Recovery};
 use crate::identity::Identity;
+use crate::lags;
 use crate::log_metrics::LogStateMetrics;
 use crate::metrics::{Metrics, ScrubMetrics};
 use crate::open_files::OpenFiles;
@@ -27,7 +28,9 @@ use chronik_core::ids::BrokerId;
 use chronik_core::replication;
 use chronik_log::{Log, LogError, LogReader, Options, RealDisk, RecoveredPartition, Writer, create_dir_all};
 use chronik_quorum::peers::Peers;
-use chronik_quorum::{Controller, ControllerConfig, ControllerHandle, Damages, DiskSpace, Timings};
+use chronik_quorum::{
+    Controller, ControllerConfig, ControllerHandle, Damages, DiskSpace, LagsQuestion, Starter, Timings,
+};
 use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use std::io;
@@ -37,8 +40,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
@@ -128,11 +131,12 @@ impl Node {
         let mut identity = Identity::load(dir, config.id)?;
         let files = OpenFiles::divide(config.max_connections);
         damage::is_there(&dir.join(LOG_DIR), &mut identity, config.members.len() > 1)?;
-        let (mut log, recovered) = open_log(dir, config, files)?;
-        identity.begin_process(dir)?;
-        let found = damage::inspect(&log, recovered, &recovery, config.producer_state_bytes)?;
-        let (recovered, states) = damage::repair(&mut log, found, &mut identity, config.members.len() > 1)?;
-        info!(partitions = recovered.len(), elapsed = ?started.elapsed(), "Opened the log");
+        let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
+        let peers = Peers::new(alternatives).with_others(config.others_alternative_hosts.clone());
+        let told = tell_start(config, &identity, &peers, &recovery);
+        let (log, states) = open_whole_log(config, files, &mut identity, &recovery)?;
+        drop(told);
+        info!(partitions = states.len(), elapsed = ?started.elapsed(), "Opened the log");
         let (reader, segment_limits) = (log.reader(), log.segment_limits());
         LogStateMetrics::register(&mut registry, reader.clone(), started.elapsed());
         let log_metrics = LogMetrics::register(&mut registry);
@@ -142,9 +146,8 @@ impl Node {
         DiskMetrics::register(&mut registry, writer.clone(), disk.clone());
 
         let listeners = listeners(config)?;
-        let alternatives = config.members.iter().map(|m| (m.id, m.alternative_hosts.clone())).collect();
-        let peers = Peers::new(alternatives).with_others(config.others_alternative_hosts.clone());
-        let seen = Seen { disk, damages: found_damage::watch(reader.clone(), &tasks, stop.clone()) };
+        let (lags, lags_asked) = mpsc::channel(chronik_quorum::LAGS_QUESTIONS);
+        let seen = Seen { disk, damages: found_damage::watch(reader.clone(), &tasks, stop.clone()), lags };
         let quorum = controller_config(config, &identity, &peers, listeners.controller, seen, asked_to_stop, &writer);
         let controller = chronik_quorum::start(quorum).await?;
         let handle = controller.handle();
@@ -165,6 +168,7 @@ impl Node {
             stop: stop.clone(),
         };
         let (partitions, owners) = partitions::start(partitions_config, &tasks);
+        tasks.spawn(lags::answer(lags_asked, partitions.clone(), stop.clone()));
         tasks.spawn(partitions::feed(owners.clone(), controller.subscribe(), handle.clone()));
 
         let segments = (segment_limits, writer.clone());
@@ -315,6 +319,35 @@ fn replication_config(config: &Config, owners: usize) -> replication::Config {
     }
 }
 
+/// Tells the other brokers how far the start is, until that is dropped.
+fn tell_start(config: &Config, identity: &Identity, peers: &Peers, recovery: &Arc<Recovery>) -> DropGuard {
+    let starter = Starter {
+        me: config.id,
+        peers: peers.clone(),
+        others: config.members.iter().map(|m| (m.id, m.controller.clone())).collect(),
+        cluster_id: identity.cluster_id(),
+    };
+    let (stop, recovery) = (CancellationToken::new(), Arc::clone(recovery));
+    let stopped = stop.clone();
+    tokio::spawn(async move { stopped.run_until_cancelled(starter.tell(|| recovery.so_far())).await });
+    stop.drop_guard()
+}
+
+/// Opens the log, and cuts off what the disk has lost of it.
+fn open_whole_log(
+    config: &Config,
+    files: OpenFiles,
+    identity: &mut Identity,
+    recovery: &Recovery,
+) -> anyhow::Result<(Log<RealDisk>, damage::LogStates)> {
+    let dir = &config.data_dir;
+    let (mut log, recovered) = open_log(dir, config, files)?;
+    identity.begin_process(dir)?;
+    let found = damage::inspect(&log, recovered, recovery, config.producer_state_bytes)?;
+    let (_, states) = damage::repair(&mut log, found, identity, config.members.len() > 1)?;
+    Ok((log, states))
+}
+
 fn open_log(
     data_dir: &Path,
     config: &Config,
@@ -417,10 +450,11 @@ fn scrub_config(config: &Config, reader: LogReader<RealDisk>, registry: &mut Reg
     }
 }
 
-/// What is seen of the disk, for the controller's leader.
+/// What is seen of the disk, and how replicas are asked about, for the controller's leader.
 struct Seen {
     disk: watch::Receiver<Option<DiskSpace>>,
     damages: watch::Receiver<Arc<Damages>>,
+    lags: mpsc::Sender<LagsQuestion>,
 }
 
 fn controller_config(
@@ -462,6 +496,7 @@ fn controller_config(
         peers: peers.clone(),
         disk: seen.disk,
         damages: seen.damages,
+        lags: seen.lags,
         stop,
         data_disk: writer.pulse().clone(),
         disk_stall_timeout: config.disk_stall_timeout,

@@ -1,6 +1,7 @@
 //! What a broker needs to take part in the quorum, and how fast things are noticed.
 
 use super::damages::Damages;
+use super::lags::LagsQuestion;
 use crate::peers::Peers;
 use chronik_core::cluster::{Endpoint, LeaderBalanceConfig, Member};
 use chronik_core::ids::{BrokerId, ClusterId, DirectoryId, IncarnationId, TopicPartition};
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What a broker needs to take part.
@@ -53,6 +54,8 @@ pub struct ControllerConfig {
     pub disk: watch::Receiver<Option<DiskSpace>>,
     /// What the log has lost: told to the controller's leader.
     pub damages: watch::Receiver<Arc<Damages>>,
+    /// Asked how far followers are behind of what is led here.
+    pub lags: mpsc::Sender<LagsQuestion>,
     /// Cancelled when the broker is to stop, by this or by others.
     pub stop: CancellationToken,
     /// How long the disk that holds the partitions has been at what it is doing.

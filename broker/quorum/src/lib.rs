@@ -23,6 +23,7 @@ pub mod handle;
 mod handover;
 mod heartbeats;
 mod isr_changes;
+mod lags;
 mod leader;
 mod link;
 mod links;
@@ -44,6 +45,7 @@ mod restart;
 mod server;
 mod silence;
 mod standing;
+mod starts;
 mod state_machine;
 mod summary;
 mod types;
@@ -55,7 +57,9 @@ pub use handle::{
     AlterPartition, ControllerError, ControllerHandle, CreateTopic, Declined, IsrChange, Registration, Resignation,
     TopicError,
 };
+pub use lags::{FollowerLag, LAGS_QUESTIONS, LagsQuestion};
 pub use raft_log::OpenError;
+pub use starts::{StartProgress, Starter};
 
 use acks::Acks;
 use chronik_core::cluster::Endpoint;
@@ -176,6 +180,7 @@ pub async fn start(mut config: ControllerConfig) -> Result<Controller, StartErro
         electorate,
         changing: admin::Changing::default(),
         hearing,
+        starts: starts::Starts::default(),
     };
     Ok(parts.run(publisher, thread))
 }

@@ -11,6 +11,7 @@ use super::proposer::Proposer;
 use super::publisher::Publisher;
 use super::raft_log::{LogStore, LogThread};
 use super::silence::Silence;
+use super::starts::Starts;
 use super::types::Raft;
 use super::{
     Controller, ControllerConfig, admin, bootstrap, elections, handover, heartbeats, log_size, lost_leader, membership,
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     pub(super) electorate: Electorate,
     pub(super) changing: admin::Changing,
     pub(super) hearing: elections::Hearing,
+    pub(super) starts: Starts,
 }
 
 impl Parts {
@@ -127,6 +129,8 @@ impl Parts {
             stop: self.config.stop.clone(),
             handover,
             changing: self.changing.clone(),
+            lags: self.config.lags.clone(),
+            starts: self.starts.clone(),
         }
     }
 

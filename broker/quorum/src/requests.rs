@@ -176,7 +176,7 @@ impl Requests {
     }
 
     async fn facts(self) -> Result<FactsResponse, Status> {
-        let request = FactsRequest { max_partitions: 1 };
+        let request = FactsRequest { max_partitions: 1, lags: false };
         self.admin.facts(tonic::Request::new(request)).await.map(Response::into_inner)
     }
 

@@ -21,6 +21,7 @@ use super::raft_log::LogStore;
 use super::registration;
 use super::restart::Past;
 use super::silence::Silence;
+use super::starts::StartProgress;
 use super::types::{AppendEntriesRequest, Node, Raft, Snapshot, SnapshotMeta, Vote, VoteRequest};
 use super::whole_messages::{self, MAX_MESSAGE_BYTES};
 use crate::peers::Peers;
@@ -449,6 +450,17 @@ impl Controller for Service {
             lease_ms: millis(bounds.lease),
             leases_run_ms: millis(bounds.longest()),
         }))
+    }
+
+    async fn starting(
+        &self,
+        request: Request<proto::StartingRequest>,
+    ) -> Result<Response<proto::StartingResponse>, Status> {
+        let proto::StartingRequest { caller, read, total } = request.into_inner();
+        // It does not show itself by that: nobody listens at its ports yet.
+        let broker = self.admit(caller.as_ref(), None)?;
+        self.admin.starts.heard(Instant::now(), broker, StartProgress { read, total });
+        Ok(Response::new(proto::StartingResponse {}))
     }
 
     async fn admin(&self, request: Request<proto::AdminRequest>) -> Result<Response<proto::AdminResponse>, Status> {

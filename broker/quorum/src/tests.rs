@@ -7,6 +7,7 @@ use chronik_core::cluster::{Change, Image, LeaderBalanceConfig, Member};
 use chronik_core::ids::{
     BrokerEpoch, ClusterId, DirectoryId, IncarnationId, MetadataOffset, PartitionId, TopicId, TopicPartition,
 };
+use chronik_core::replication::Lag;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -174,12 +175,32 @@ impl Cluster {
             peers: Peers::default().called_by(cuts::Caller(Some((BrokerId(id as i32), self.cuts.clone())))),
             disk: watch::channel(Some(DiskSpace { total: 100, free: 40 })).1,
             damages: self.damages[id].subscribe(),
+            lags: self.knows_lags(),
             stop: CancellationToken::new(),
             data_disk: self.disks[id].clone(),
             disk_stall_timeout: self.timings.session,
             leader_balance: self.leader_balance,
             snapshot_entries: self.snapshot_entries,
         }
+    }
+
+    /// What a broker knows of each follower of what it leads: it lacks 70 offsets and as many more as its id is.
+    fn knows_lags(&self) -> mpsc::Sender<LagsQuestion> {
+        let (questions, mut asked) = mpsc::channel::<LagsQuestion>(LAGS_QUESTIONS);
+        let brokers = self.controllers.len() as i32;
+        tokio::spawn(async move {
+            while let Some(LagsQuestion { partitions, reply }) = asked.recv().await {
+                let lag = |id: i32| Lag {
+                    follower: BrokerId(id),
+                    behind: Some(70 + id as u64),
+                    for_at_least: Duration::from_secs(7),
+                };
+                let of = |partition| (0..brokers).map(move |id| FollowerLag { partition, lag: lag(id) });
+                // Who asked may have had to wait too long.
+                let _ = reply.send(partitions.into_iter().flat_map(of).collect());
+            }
+        });
+        questions
     }
 
     async fn start(&self, id: usize) -> Broker {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chronik_core::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::producers::ProducerState;
 use chronik_core::record::RecordBatch;
-use chronik_core::replication::{Acks, ProduceError, Produced};
+use chronik_core::replication::{Acks, Lag, ProduceError, Produced};
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -93,6 +93,13 @@ pub enum Request {
         partition: TopicPartition,
         /// The answer.
         reply: oneshot::Sender<Result<Cleanable, ReadError>>,
+    },
+    /// Say how far followers that are not in sync are behind.
+    Lags {
+        /// Where.
+        partition: TopicPartition,
+        /// The answer; nothing if this broker does not lead.
+        reply: oneshot::Sender<Vec<Lag>>,
     },
     /// Name the idempotent producers.
     Producers {
@@ -367,6 +374,13 @@ impl Partitions {
         let (reply, answer) = oneshot::channel();
         self.send(partition, Request::Cleanable { partition, reply });
         answer.await.unwrap_or(Err(ReadError::UnknownPartition))
+    }
+
+    /// Asks how far followers that are not in sync are behind, of a partition that is led here.
+    pub async fn lags(&self, partition: TopicPartition) -> Vec<Lag> {
+        let (reply, answer) = oneshot::channel();
+        self.send(partition, Request::Lags { partition, reply });
+        answer.await.unwrap_or_default()
     }
 
     /// Names the idempotent producers that the partition's leader remembers (KIP-664).

@@ -356,6 +356,11 @@ impl Owner {
             Request::Cleanable { partition, reply } => {
                 let _ = reply.send(self.cleanable(partition));
             }
+            Request::Lags { partition, reply } => {
+                let now = self.now();
+                let lags = self.partitions.get(&partition).map(|hosted| hosted.replica.lags(now));
+                let _ = reply.send(lags.unwrap_or_default());
+            }
             Request::Producers { partition, reply } => {
                 let _ = reply.send(self.producers(partition));
             }

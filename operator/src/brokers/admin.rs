@@ -119,7 +119,7 @@ fn describe(error: &tonic::transport::Error) -> String {
 impl Brokers for Admin {
     fn facts(&self, contact: Contact) -> Answer<Facts> {
         // Which partitions are not well is the controller's to weigh.
-        let request = FactsRequest { max_partitions: 1 };
+        let request = FactsRequest { max_partitions: 1, lags: false };
         let answer = self.ask_each(PATIENCE, contact, "facts", async move |mut client| client.facts(request).await);
         async { answer.await.map(facts) }.boxed()
     }
@@ -215,6 +215,11 @@ fn facts(answer: FactsResponse) -> Facts {
     }
 }
 
+fn percent(read: u64, total: u64) -> u8 {
+    let percent = u128::from(read.min(total)) * 100 / u128::from(total.max(1));
+    u8::try_from(percent).unwrap_or(100)
+}
+
 fn broker_facts(broker: chronik_admin::Broker) -> BrokerFacts {
     BrokerFacts {
         incarnation: broker.incarnation,
@@ -223,6 +228,7 @@ fn broker_facts(broker: chronik_admin::Broker) -> BrokerFacts {
             (false, true) => Standing::Recovering,
             (false, false) => Standing::InSync,
         },
+        starting: broker.starting.map(|so_far| percent(so_far.read, so_far.total)),
         cordoned: broker.cordoned,
         voter: broker.voter,
         leaders: broker.leaders,
@@ -263,6 +269,15 @@ mod tests {
         let permit = chronik_admin::Permit { id: 7, broker: 2, ..chronik_admin::Permit::default() };
         let granted = RequestStopResponse { permit: Some(permit), ..RequestStopResponse::default() };
         assert_eq!(stop(granted), Stop::Granted(Permit { id: 7, broker: 2, incarnation: String::new() }));
+    }
+
+    #[test]
+    fn how_far_a_start_is_is_said_in_whole_percent() {
+        for (read, total, expected) in
+            [(0, 0, 0), (0, 7, 0), (6, 7, 85), (7, 7, 100), (9, 7, 100), (u64::MAX, u64::MAX, 100)]
+        {
+            assert_eq!(percent(read, total), expected, "{read} of {total}");
+        }
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct BrokerFacts {
     pub incarnation: Option<String>,
     /// How far it takes part.
     pub standing: Standing,
+    /// How far its start is with reading its log, in percent; 0 while it is being opened. `None` where that was not heard.
+    pub starting: Option<u8>,
     /// Whether nothing new is placed on it.
     pub cordoned: bool,
     /// Whether it votes for the controller's leader.

@@ -440,7 +440,10 @@ fn broker(
     };
     let reason = match &pod.state {
         PodState::Ready => None,
-        PodState::Waiting(why) | PodState::Failing(why) => Some(why.clone()),
+        PodState::Waiting(why) | PodState::Failing(why) => Some(match known.and_then(|broker| broker.starting) {
+            Some(percent) => format!("{why}: {percent} % of its log read"),
+            None => why.clone(),
+        }),
     };
     BrokerStatus { ready: reason.is_none(), revision: pod.revision.clone(), reason, ..as_known }
 }

@@ -67,6 +67,23 @@ fn a_cluster_is_ready_when_every_broker_is() {
 }
 
 #[test]
+fn a_broker_that_reads_its_log_says_how_far_it_is_and_conditions_do_not_change_with_that() {
+    let at_percent = |starting| {
+        let mut observed = observed(&[PodState::Ready, PodState::Ready, waiting("running, but not ready")]);
+        if let Known::Is(facts) = &mut observed.facts {
+            facts.brokers.get_mut(&2).unwrap().starting = starting;
+        }
+        first(&observed, &Attempt::Applied)
+    };
+    let (unknown, early, late) = (at_percent(None), at_percent(Some(25)), at_percent(Some(90)));
+    let reason = |status: &ChronikClusterStatus| status.brokers[2].reason.clone().unwrap();
+    assert_eq!(reason(&unknown), "running, but not ready");
+    assert_eq!(reason(&early), "running, but not ready: 25 % of its log read");
+    assert_eq!(reason(&late), "running, but not ready: 90 % of its log read");
+    assert_eq!((&early.conditions, &late.conditions), (&unknown.conditions, &unknown.conditions));
+}
+
+#[test]
 fn the_status_has_of_each_broker_whether_it_is_in_sync_and_its_replicas() {
     let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
     if let Known::Is(facts) = &mut observed.facts {

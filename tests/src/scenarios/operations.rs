@@ -21,7 +21,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     cluster.wait_for_brokers(4)?;
     let admin: Vec<String> = (0..4).map(|id| format!("127.0.0.1:{}", cluster.ports(id).admin)).collect();
     let mut world = World { program: program.clone(), admin: admin.join(","), cluster, rotten: None };
-    let steps: [(&str, Step<World>); 12] = [
+    let steps: [(&str, Step<World>); 13] = [
         ("all is well after the start", |w| {
             // It gets nothing before it is removed in the end.
             w.ok("broker cordon 3", "")?;
@@ -34,6 +34,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         ("a cordoned broker gets nothing new", cordoned),
         ("damage that nobody else could repair is named with what to do, and that helps", last_copy),
         ("a partition that has lost records everywhere waits for nobody but a person", lost_everywhere),
+        ("what is left of a move is said", moving),
         ("who is not known is not found", |w| w.fails("broker cordon 9", 4, "there is no broker 9")),
         ("the quorum is shown", |w| w.ok("quorum", "leader")),
         ("a broker is removed once nothing is left on it", removed),
@@ -258,6 +259,36 @@ fn lost_everywhere(w: &mut World) -> Result<String> {
     w.ok(&format!("topic elect {ROTTEN}-0 --unclean"), ROTTEN)?;
     w.is_well()?;
     w.ok(&format!("topic delete {ROTTEN}"), "")
+}
+
+/// Slowly, so that some of it is left whenever somebody looks.
+fn moving(w: &mut World) -> Result<String> {
+    const HEAVY: &str = "heavy";
+    const BATCHES: usize = 300;
+    const THROTTLES: [&str; 2] = ["leader.replication.throttled", "follower.replication.throttled"];
+    let [of_leaders, of_followers] = THROTTLES;
+    Metadata::new(&w.cluster.bootstrap())?.create_topic_on(HEAVY, 1, &[0])?;
+    let mut appender = Appender::connect(w.cluster.ports(0).kafka, HEAVY, PATIENCE)?;
+    let batch = appender::batch(10_000)?;
+    for _ in 0..BATCHES {
+        appender.append(0..1, &batch)?;
+    }
+    w.ok(&format!("config set topic {HEAVY} {of_leaders}.replicas=* {of_followers}.replicas=*"), "")?;
+    w.ok(&format!("config set cluster default {of_leaders}.rate=20000 {of_followers}.rate=20000"), "")?;
+    w.ok(&format!("reassign move {HEAVY}-0 0,1"), HEAVY)?;
+    let left = wait::until("what is left to be known", PATIENCE, || {
+        let said = w.run("cluster health")?.text();
+        let left = said.split_once(": 1 new replicas lack ").and_then(|(_, rest)| rest.split_once(" offsets"));
+        Ok(left.and_then(|(offsets, _)| offsets.parse::<usize>().ok()))
+    })?;
+    ensure!((1..=BATCHES).contains(&left), "{left} of {BATCHES} offsets are left");
+    w.ok(&format!("config unset cluster default {of_leaders}.rate {of_followers}.rate"), "")?;
+    wait::until("the move to be done", PATIENCE, || {
+        Ok(w.json("reassign list")?.as_array().is_some_and(Vec::is_empty).then_some(()))
+    })?;
+    w.ok(&format!("topic delete {HEAVY}"), "")?;
+    w.is_well()?;
+    Ok(format!("{left} of {BATCHES} offsets"))
 }
 
 fn removed(w: &mut World) -> Result<String> {

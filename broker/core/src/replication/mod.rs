@@ -25,4 +25,4 @@ pub use event::{
 };
 pub use isr::{IsrState, IsrView};
 pub use replica::Replica;
-pub use status::{Readable, Role, Status};
+pub use status::{Lag, Readable, Role, Status};

@@ -80,6 +80,11 @@ impl Progress {
         self.durable
     }
 
+    /// What it is known to have in this leadership: what it has acknowledged, or said when it subscribed.
+    pub(super) fn known_end(&self) -> Option<Offset> {
+        self.durable.or(self.stream.as_ref().map(|stream| stream.appended))
+    }
+
     /// How far the follower's log reaches, if the offset is within it and the follower is connected.
     pub(super) fn readable_at(&self, offset: Offset) -> Option<Offset> {
         let begins_before = self.log_start.is_some_and(|start| start <= offset);

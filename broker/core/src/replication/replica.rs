@@ -9,7 +9,7 @@ use super::follower::Follower;
 use super::isr::IsrView;
 use super::leader::Leader;
 use super::log::Log;
-use super::status::{Readable, Role as RoleName, Status};
+use super::status::{Lag, Readable, Role as RoleName, Status};
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId};
 use crate::producers::{Appended, Producers};
 use crate::time::Instant;
@@ -483,6 +483,18 @@ impl Replica {
             Role::Leader(leader) => Some(&leader.isr),
             _ => None,
         }
+    }
+
+    /// The followers that are not in sync, of a partition that is led here.
+    pub fn lags(&self, now: Instant) -> Vec<Lag> {
+        let Role::Leader(leader) = &self.role else { return Vec::new() };
+        let outside = leader.followers.iter().filter(|(id, _)| !leader.isr.committed().contains(id));
+        let lag = outside.map(|(id, progress)| Lag {
+            follower: *id,
+            behind: progress.known_end().map(|end| u64::try_from(self.log.end.0 - end.0).unwrap_or(0)),
+            for_at_least: now.since(progress.caught_up_at),
+        });
+        lag.collect()
     }
 
     /// For logs and metrics.

@@ -1,6 +1,7 @@
 //! What a replica shows of itself to logs and metrics.
 
-use crate::ids::{LeaderEpoch, Offset};
+use crate::ids::{BrokerId, LeaderEpoch, Offset};
+use std::time::Duration;
 
 /// What a replica is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,17 @@ pub struct Readable {
     /// The high watermark that clients may see. `None` where they may have seen a greater one from another leader:
     /// before it has reached the start of this leadership's epoch, and when the lease is over.
     pub high_watermark: Option<Offset>,
+}
+
+/// How far a follower that is not in sync is behind its leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The follower.
+    pub follower: BrokerId,
+    /// How many offsets it lacks; `None` of one that has not been heard in this leadership.
+    pub behind: Option<u64>,
+    /// For how long, at least, it has not had all that the leader had: as long as this one leads, at most.
+    pub for_at_least: Duration,
 }
 
 /// A replica at one moment.

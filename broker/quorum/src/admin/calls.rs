@@ -35,6 +35,7 @@ macro_rules! calls {
                         .map_err(|_| Status::invalid_argument("the call's body is not understood"))?;
                     Ok(request.answer(calls).await?.encode_to_vec())
                 })*
+                super::lags::HERE => calls.lags_here(body).await,
                 super::stop::HERE => calls.ordered(body).await,
                 other => Err(Status::unimplemented(format!("there is no call '{other}' here")).into()),
             }

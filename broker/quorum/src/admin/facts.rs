@@ -1,8 +1,11 @@
 //! The facts, out of one confirmed view.
 
 use super::confirm::{Member, View};
+use super::lags::{Lags, missing};
 use super::{Calls, Failure};
+use crate::starts::Starts;
 use chronik_admin as api;
+use chronik_admin::missing_replica::Why;
 use chronik_core::cluster::{self, Ailing, Ailment, Holdings, Image};
 use chronik_core::ids::{BrokerId, TopicPartition};
 use std::collections::BTreeMap;
@@ -23,28 +26,34 @@ impl Calls {
         let view = self.view().await?;
         let most = if request.max_partitions == 0 { PARTITIONS } else { request.max_partitions as usize };
         let View { term, image, .. } = &view;
+        let lags = if request.lags { self.lags(image).await } else { Lags::default() };
         Ok(api::FactsResponse {
             cluster_id: image.cluster_id.unwrap_or_default().to_string(),
             offset: image.offset.0,
             term: *term,
             metadata_version: image.metadata_version.0.into(),
-            brokers: brokers(&view),
-            partitions: Some(partitions(image, most.min(MAX_PARTITIONS))),
+            brokers: brokers(&view, &self.starts),
+            partitions: Some(partitions(image, &lags, most.min(MAX_PARTITIONS))),
             quorum: Some(quorum(self.me, &view)),
-            reassignments: reassignments(image),
+            reassignments: reassignments(image, &lags),
             permit: permit(&view),
             topics: topics(image),
-            damaged: damaged(&view, most.min(MAX_PARTITIONS)),
+            damaged: damaged(&view, &lags, most.min(MAX_PARTITIONS)),
         })
     }
 }
 
-fn brokers(view: &View) -> Vec<api::Broker> {
+fn brokers(view: &View, starts: &Starts) -> Vec<api::Broker> {
     let holdings = view.image.holdings();
     let held = |id: &BrokerId| holdings.get(id).copied().unwrap_or_default();
     let lost = lost_alone(&view.image);
     let lost = |id: &BrokerId| lost.get(id).copied().unwrap_or_default();
-    view.image.brokers.values().map(|b| broker(view, b, held(&b.id), lost(&b.id))).collect()
+    let starting = |b: &cluster::Broker| starts.of(Instant::now(), b.id).filter(|_| b.fenced);
+    let with = |b: &cluster::Broker| api::Broker {
+        starting: starting(b).map(|so_far| api::Starting { read: so_far.read, total: so_far.total }),
+        ..broker(view, b, held(&b.id), lost(&b.id))
+    };
+    view.image.brokers.values().map(with).collect()
 }
 
 /// The partitions that each broker is the only replica of, and does not serve as it has lost them: there is nobody to catch
@@ -91,11 +100,12 @@ fn broker(view: &View, broker: &cluster::Broker, held: Holdings, lost: usize) ->
         heard_ms_ago: sign.map(|sign| millis(Instant::now().saturating_duration_since(sign.at))),
         kafka: Some(endpoint(&broker.kafka)),
         damaged: sign.and_then(|sign| sign.damages.as_ref()).map(|damages| count(damages.total)),
+        starting: None,
     }
 }
 
 /// What brokers have said that their disks have lost, of replicas that they have still.
-fn damaged(view: &View, most: usize) -> Vec<api::DamagedReplica> {
+fn damaged(view: &View, lags: &Lags, most: usize) -> Vec<api::DamagedReplica> {
     let image = &view.image;
     let said = image.brokers.values().filter_map(|b| {
         let sign = view.observed.signs.get(&b.id).filter(|sign| b.epoch == Some(sign.epoch))?;
@@ -105,7 +115,7 @@ fn damaged(view: &View, most: usize) -> Vec<api::DamagedReplica> {
     let replicas = all.filter_map(|(id, log)| {
         let topic = image.topics.get(&log.partition.topic)?;
         let of = image.partition(log.partition).filter(|of| of.replicas.contains(&id))?;
-        let partition = Some(partition(image, log.partition, topic, of));
+        let partition = Some(partition((image, lags), log.partition, topic, of));
         Some(api::DamagedReplica { broker: id.0, from: log.from.0, to: log.to.map(|to| to.0), partition })
     });
     replicas.take(most).collect()
@@ -115,7 +125,7 @@ fn endpoint(at: &cluster::Endpoint) -> api::Endpoint {
     api::Endpoint { host: at.host.to_string(), port: at.port.into() }
 }
 
-fn partitions(image: &Image, most: usize) -> api::Partitions {
+fn partitions(image: &Image, lags: &Lags, most: usize) -> api::Partitions {
     let mut ailing: Vec<Ailing<'_>> = image.ailing().collect();
     ailing.sort_by_key(|a| a.ailment);
     let with = |ailment| count(ailing.iter().filter(|a| a.ailment == ailment).count());
@@ -126,7 +136,7 @@ fn partitions(image: &Image, most: usize) -> api::Partitions {
         offline: with(Ailment::Offline),
         under_min_isr: with(Ailment::UnderMinIsr),
         under_replicated: count(ailing.len()),
-        not_well: ailing.iter().take(most).map(|a| partition(image, a.id, a.topic, a.partition)).collect(),
+        not_well: ailing.iter().take(most).map(|a| partition((image, lags), a.id, a.topic, a.partition)).collect(),
         undecided: count(undecided().count()),
         unclean_elections: image.unclean_elections,
         offline_only_replica: count(ailing.iter().filter(|a| is_lost_alone(a)).count()),
@@ -139,13 +149,21 @@ fn is_lost_alone(ailing: &Ailing<'_>) -> bool {
     ailing.ailment == Ailment::Offline && ailing.partition.replicas.len() == 1
 }
 
-fn partition(image: &Image, id: TopicPartition, topic: &cluster::Topic, p: &cluster::Partition) -> api::Partition {
-    let why = |id: &BrokerId| match image.brokers.get(id) {
-        Some(b) if !b.fenced => api::missing_replica::Why::CatchingUp,
-        Some(b) if b.epoch.is_some() => api::missing_replica::Why::Fenced,
-        _ => api::missing_replica::Why::NeverSeen,
-    };
-    let missing = p.replicas.iter().filter(|id| p.lacks(**id));
+fn why(image: &Image, id: BrokerId) -> Why {
+    match image.brokers.get(&id) {
+        Some(b) if !b.fenced => Why::CatchingUp,
+        Some(b) if b.epoch.is_some() => Why::Fenced,
+        _ => Why::NeverSeen,
+    }
+}
+
+fn partition(
+    (image, lags): (&Image, &Lags),
+    id: TopicPartition,
+    topic: &cluster::Topic,
+    p: &cluster::Partition,
+) -> api::Partition {
+    let lacking = p.replicas.iter().filter(|id| p.lacks(**id));
     api::Partition {
         topic: topic.name.to_string(),
         topic_id: id.topic.to_string(),
@@ -156,7 +174,7 @@ fn partition(image: &Image, id: TopicPartition, topic: &cluster::Topic, p: &clus
         replicas: numbers(&p.replicas),
         isr: numbers(&p.isr),
         elr: numbers(&p.elr),
-        missing: missing.map(|id| api::MissingReplica { broker: id.0, why: why(id).into() }).collect(),
+        missing: lacking.map(|of| missing(lags, id, *of, why(image, *of))).collect(),
         min_isr: count(p.min_insync_replicas(topic.min_insync_replicas)),
         offline: p.leader.is_none(),
         under_min_isr: p.isr.len() < p.min_insync_replicas(topic.min_insync_replicas),
@@ -187,7 +205,7 @@ fn quorum(me: BrokerId, view: &View) -> api::Quorum {
     }
 }
 
-fn reassignments(image: &Image) -> Vec<api::Reassignment> {
+fn reassignments(image: &Image, lags: &Lags) -> Vec<api::Reassignment> {
     let moving = image.partitions().filter(|(_, _, p)| p.is_reassigning());
     let moving = moving.map(|(tp, topic, p)| api::Reassignment {
         topic: topic.name.to_string(),
@@ -195,6 +213,12 @@ fn reassignments(image: &Image) -> Vec<api::Reassignment> {
         replicas: numbers(&p.replicas),
         adding: numbers(&p.adding),
         removing: numbers(&p.removing),
+        missing: p
+            .adding
+            .iter()
+            .filter(|id| !p.isr.contains(id))
+            .map(|id| missing(lags, tp, *id, why(image, *id)))
+            .collect(),
     });
     moving.take(MAX_PARTITIONS).collect()
 }
@@ -316,7 +340,7 @@ mod tests {
     #[test]
     fn a_partition_that_lost_its_only_replica_is_told_apart_and_nobody_catches_up_with_it() {
         let image = image(&[lost(&[2]), lost(&[1, 2])]);
-        let found = partitions(&image, 10);
+        let found = partitions(&image, &Lags::default(), 10);
         assert_eq!((found.offline, found.under_replicated, found.offline_only_replica), (2, 2, 1));
         assert_eq!(lost_alone(&image), [(BrokerId(2), 1)].into());
     }

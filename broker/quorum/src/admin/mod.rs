@@ -9,6 +9,7 @@ mod calls;
 mod confirm;
 mod drain;
 mod facts;
+mod lags;
 mod permits;
 mod rebalance;
 mod server;
@@ -20,18 +21,20 @@ pub(super) use voters::{Changing, unfinished};
 
 use super::acks::Acks;
 use super::handover::Handover;
+use super::lags::LagsQuestion;
 use super::leader::LeaderHandle;
 use super::link::{CallError, Client};
 use super::links::Links;
 use super::proposer::{ProposeError, Proposer};
 use super::proto;
 use super::requests::{Backoff, changed};
+use super::starts::Starts;
 use super::types::Raft;
 use calls::Call;
 use chronik_core::cluster::{Image, MetadataCommand, Outcome};
 use chronik_core::ids::{BrokerId, IncarnationId, MetadataOffset};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -57,6 +60,10 @@ pub(super) struct Calls {
     pub(super) stop: CancellationToken,
     pub(super) handover: Handover,
     pub(super) changing: Changing,
+    /// Answers what this broker knows of followers.
+    pub(super) lags: mpsc::Sender<LagsQuestion>,
+    /// The brokers that open their logs.
+    pub(super) starts: Starts,
 }
 
 /// Why a call has no answer.

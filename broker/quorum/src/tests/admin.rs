@@ -232,3 +232,73 @@ async fn what_a_disk_has_lost_is_told_by_every_broker_until_it_is_repaired() {
     sees_facts(&brokers[2], "that it is repaired", none).await;
     stop_all(brokers).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaders_are_asked_how_far_replicas_are_behind_where_that_is_asked_for() {
+    let cluster = Cluster::patient(3);
+    let brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2]).await;
+    }
+    let topic = brokers[0].create_topic("t", 3).await.unwrap();
+    eventually("one replica is not in sync", || async {
+        let image = brokers[0].handle().image();
+        let now = image.partition(first_of(topic))?;
+        let leader = brokers.iter().find(|b| Some(b.id) == now.leader)?;
+        let isr = [now.leader?, *now.replicas.iter().find(|id| Some(**id) != now.leader)?];
+        let change = AlterPartition {
+            partition: first_of(topic),
+            leader_epoch: now.leader_epoch,
+            partition_epoch: now.partition_epoch,
+            isr: isr.iter().map(|id| (*id, image.brokers[id].epoch.unwrap())).collect(),
+        };
+        requests::alter(leader, change).await.ok()
+    })
+    .await;
+    for broker in &brokers {
+        let lagging = |facts: &api::FactsResponse| {
+            let partitions = facts.partitions.as_ref().unwrap();
+            let all: Vec<api::MissingReplica> = partitions.not_well.iter().flat_map(|p| p.missing.clone()).collect();
+            <[api::MissingReplica; 1]>::try_from(all).ok()
+        };
+        let [unasked] =
+            lagging(&sees_facts(broker, "a replica that is missing", |f| lagging(f).is_some()).await).unwrap();
+        assert_eq!((unasked.behind, unasked.behind_for_ms), (None, None), "what was not asked is not known");
+        let asked = || async {
+            let request = Request::new(api::FactsRequest { max_partitions: 10, lags: true });
+            let facts = broker.controller.admin().facts(request).await.ok()?.into_inner();
+            let [replica] = lagging(&facts)?;
+            replica.behind.map(|behind| (replica.broker, behind, replica.behind_for_ms))
+        };
+        let (id, behind, ms) = eventually("the leader says how far it is behind", asked).await;
+        assert_eq!((behind, ms), (70 + id as u64, Some(7000)));
+    }
+    stop_all(brokers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_opens_its_log_is_shown_with_how_far_it_is() {
+    let cluster = Cluster::patient(3);
+    let mut brokers = cluster.start_all().await;
+    for broker in &brokers {
+        broker.sees_alive(&[0, 1, 2]).await;
+    }
+    let leader = brokers[0].leader().await;
+    let place = brokers.iter().position(|b| b.id != leader).unwrap();
+    let stopped = brokers.remove(place);
+    let id = stopped.id;
+    let of_it = |facts: &api::FactsResponse| facts.brokers[usize::try_from(id.0).unwrap()].clone();
+    stopped.stop().await;
+    sees_facts(&brokers[0], "that it is away", |facts| of_it(facts).fenced && of_it(facts).starting.is_none()).await;
+    let others = (0..3).map(|id| cluster.controller_port(id)).collect();
+    let starter = Starter { me: id, peers: Peers::default(), others, cluster_id: None };
+    let told = tokio::spawn(starter.tell(|| StartProgress { read: 50, total: 200 }));
+    for broker in &brokers {
+        let starting = Some(api::Starting { read: 50, total: 200 });
+        sees_facts(broker, "that it is starting", |facts| of_it(facts).starting == starting).await;
+    }
+    told.abort();
+    brokers.push(cluster.start(place).await);
+    sees_facts(&brokers[0], "that it is back", |facts| !of_it(facts).fenced && of_it(facts).starting.is_none()).await;
+    stop_all(brokers).await;
+}

@@ -19,7 +19,7 @@ async fn all_of(cluster: Cluster) -> (Cluster, Vec<Broker>) {
 }
 
 /// What becomes of an ISR change that a broker asks for.
-async fn alter(broker: &Broker, change: AlterPartition) -> Result<(), ControllerError> {
+pub(super) async fn alter(broker: &Broker, change: AlterPartition) -> Result<(), ControllerError> {
     let (reply, answer) = tokio::sync::oneshot::channel();
     // A test that has failed waits for nothing.
     broker.handle().alter_partition(change, DEADLINE, move |outcome| drop(reply.send(outcome)));

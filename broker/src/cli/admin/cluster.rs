@@ -4,7 +4,7 @@ use super::health::{Finding, findings};
 use super::{Admin, AdminArgs, print_json, print_line};
 use crate::cli::common::block_on;
 use crate::cli::output::{Output, Table};
-use chronik_admin::{Broker, FactsResponse};
+use chronik_admin::{Broker, FactsResponse, Starting};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -115,6 +115,7 @@ pub(super) fn brokers(facts: &FactsResponse) -> Table {
 
 fn state(broker: &Broker) -> String {
     let state = match broker {
+        Broker { starting: Some(starting), .. } => return format!("starting, {}", so_far(starting)),
         Broker { incarnation: None, .. } => "never seen",
         Broker { fenced: true, .. } => "fenced",
         Broker { recovering: true, .. } => "catching up",
@@ -123,8 +124,18 @@ fn state(broker: &Broker) -> String {
     format!("{state}{}", if broker.cordoned { ", cordoned" } else { "" })
 }
 
+/// How far a start is.
+pub(super) fn so_far(starting: &Starting) -> String {
+    if starting.total == 0 {
+        return "opening its log".into();
+    }
+    let (read, total) = (starting.read.min(starting.total), starting.total);
+    let percent = u128::from(read) * 100 / u128::from(total);
+    format!("{percent} % of its log read ({} of {} MiB)", read >> 20, total >> 20)
+}
+
 async fn health(client: &Admin, output: Output) -> anyhow::Result<()> {
-    let found = findings(&client.facts(100).await?);
+    let found = findings(&client.facts_with_lags(100).await?);
     if output == Output::Json {
         let one = |f: &Finding| json!({"bad": f.bad, "what": f.what, "next": f.next});
         print_json(&json!({

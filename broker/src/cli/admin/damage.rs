@@ -152,7 +152,11 @@ mod tests {
     use chronik_admin::{Broker, MissingReplica};
 
     fn damaged(broker: i32, leader: Option<i32>, isr: &[i32], missing: &[(i32, Why)]) -> DamagedReplica {
-        let missing = missing.iter().map(|(id, why)| MissingReplica { broker: *id, why: (*why).into() });
+        let missing = missing.iter().map(|(id, why)| MissingReplica {
+            broker: *id,
+            why: (*why).into(),
+            ..MissingReplica::default()
+        });
         let missing: Vec<MissingReplica> = missing.collect();
         let replicas = isr.iter().copied().chain(missing.iter().map(|m| m.broker)).collect();
         let partition = Partition {

@@ -1,6 +1,6 @@
 //! What is not well in a cluster, why, and what to do next: out of the facts alone.
 
-use super::damage;
+use super::{cluster, damage, lags};
 use chronik_admin::missing_replica::Why;
 use chronik_admin::{Broker, FactsResponse, Partition, Partitions, Permit};
 
@@ -32,7 +32,8 @@ pub(super) fn findings(facts: &FactsResponse) -> Vec<Finding> {
         found.push(of_permit(permit));
     }
     if !facts.reassignments.is_empty() {
-        let what = format!("{} partitions are being reassigned", facts.reassignments.len());
+        let what =
+            format!("{} partitions are being reassigned{}", facts.reassignments.len(), lags::left_to_move(facts));
         found.push(Finding {
             bad: false,
             what,
@@ -134,7 +135,10 @@ fn of_partitions(facts: &FactsResponse, partitions: &Partitions, found: &mut Vec
     if rest > 0 {
         found.push(Finding {
             bad: true,
-            what: format!("{rest} partitions lack replicas that are in sync, and are served all the same"),
+            what: format!(
+                "{rest} partitions lack replicas that are in sync, and are served all the same{}",
+                lags::furthest(&partitions.not_well)
+            ),
             next: format!("wait while brokers catch up: `chronik partition list --under-replicated`{}", silent(facts)),
         });
     }
@@ -162,7 +166,11 @@ fn of_quorum(facts: &FactsResponse, found: &mut Vec<Finding>) {
 
 fn of_broker(broker: &Broker, found: &mut Vec<Finding>) {
     let id = broker.id;
-    if broker.incarnation.is_none() {
+    if let Some(starting) = &broker.starting {
+        let what = format!("broker {id} is starting: {}", cluster::so_far(starting));
+        let next = "wait until it is up; its probe `/readyz` says about how long that takes".into();
+        found.push(Finding { bad: true, what, next });
+    } else if broker.incarnation.is_none() {
         let next = "start it, or remove it: `chronik broker remove`".into();
         found.push(Finding { bad: true, what: format!("broker {id} has never been seen"), next });
     } else if broker.fenced {
@@ -195,7 +203,7 @@ fn of_permit(permit: &Permit) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronik_admin::{DamagedReplica, Disk, MissingReplica, Quorum, QuorumMember};
+    use chronik_admin::{DamagedReplica, Disk, MissingReplica, Quorum, QuorumMember, Starting};
 
     fn broker(id: i32) -> Broker {
         Broker { id, incarnation: Some("a".into()), damaged: Some(0), ..Broker::default() }
@@ -219,7 +227,7 @@ mod tests {
     #[test]
     fn each_trouble_is_named_with_what_to_do_and_the_worst_comes_first() {
         type Trouble = fn(&mut FactsResponse);
-        let table: [(Trouble, bool, &str, &str); 11] = [
+        let table: [(Trouble, bool, &str, &str); 13] = [
             (|f| f.partitions.as_mut().unwrap().offline = 2, true, "2 partitions have no leader", "--offline"),
             (
                 |f| {
@@ -254,6 +262,16 @@ mod tests {
                 "chronik quorum",
             ),
             (|f| f.brokers[2].fenced = true, true, "broker 2 is away", "its log"),
+            (
+                |f| {
+                    f.brokers[2].fenced = true;
+                    f.brokers[2].starting = Some(Starting { read: 50 << 20, total: 200 << 20 });
+                },
+                true,
+                "broker 2 is starting: 25 % of its log read (50 of 200 MiB)",
+                "wait",
+            ),
+            (|f| f.brokers[2].starting = Some(Starting::default()), true, "starting: opening its log", "wait"),
             (|f| f.brokers[2].incarnation = None, true, "never been seen", "remove"),
             (|f| f.brokers[0].disk = Some(Disk { total: 100, used: 95, free: 5 }), true, "5 % left", "retention"),
             (|f| f.brokers[0].cordoned = true, false, "cordoned", "uncordon 0"),
@@ -267,7 +285,7 @@ mod tests {
         }
         let mut facts = well();
         facts.partitions.as_mut().unwrap().under_replicated = 1;
-        let missing = vec![MissingReplica { broker: 1, why: Why::CatchingUp.into() }];
+        let missing = vec![MissingReplica { broker: 1, why: Why::CatchingUp.into(), ..MissingReplica::default() }];
         let partition = Partition { leader: Some(0), isr: vec![0], missing, ..Partition::default() };
         facts.damaged = vec![DamagedReplica { partition: Some(partition), ..DamagedReplica::default() }];
         let found = findings(&facts);

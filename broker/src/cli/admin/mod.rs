@@ -5,6 +5,7 @@ pub mod cluster;
 mod damage;
 mod estimate;
 mod health;
+mod lags;
 pub mod partition;
 pub mod quorum;
 pub mod rebalance;
@@ -84,7 +85,15 @@ impl Admin {
     }
 
     pub(super) async fn facts(&self, max_partitions: u32) -> Result<FactsResponse, ClientError> {
-        let request = FactsRequest { max_partitions };
+        self.facts_of(FactsRequest { max_partitions, lags: false }).await
+    }
+
+    /// The same, with how far replicas are behind.
+    pub(super) async fn facts_with_lags(&self, max_partitions: u32) -> Result<FactsResponse, ClientError> {
+        self.facts_of(FactsRequest { max_partitions, lags: true }).await
+    }
+
+    async fn facts_of(&self, request: FactsRequest) -> Result<FactsResponse, ClientError> {
         self.ask(async |mut client| client.facts(request).await).await
     }
 

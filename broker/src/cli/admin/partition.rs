@@ -1,13 +1,13 @@
 //! `chronik partition`: the partitions that are not well.
 
-use super::{AdminArgs, damage};
+use super::{AdminArgs, damage, lags};
 use crate::cli::common::block_on;
 use crate::cli::output::{Output, Table};
 use chronik_admin::FactsResponse;
 use chronik_admin::Partition as Facts;
 use chronik_admin::missing_replica::Why;
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// As many as one answer names.
 const MOST: u32 = 20_000;
@@ -53,12 +53,12 @@ impl Partition {
         let (client, output) = (self.admin.client(), self.admin.output);
         let Action::List { of } = self.action;
         block_on(async move {
-            let facts = client.facts(MOST).await?;
+            let facts = client.facts_with_lags(MOST).await?;
             if of.damaged {
                 return damaged(&facts, output);
             }
             let partitions = facts.partitions.unwrap_or_default();
-            table(&partitions.not_well, of).print(output)?;
+            table(&partitions.not_well, of, output).print(output)?;
             if partitions.under_replicated > MOST {
                 eprintln!("Only the worst {MOST} of {} are shown.", partitions.under_replicated);
             }
@@ -80,9 +80,19 @@ fn damaged(facts: &FactsResponse, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(partitions: &[Facts], of: Of) -> Table {
-    let mut table =
-        Table::new(&["topic", "partition", "leader", "epoch", "replicas", "isr", "elr", "min isr", "missing"]);
+fn table(partitions: &[Facts], of: Of, output: Output) -> Table {
+    let mut table = Table::new(&[
+        "topic",
+        "partition",
+        "leader",
+        "epoch",
+        "replicas",
+        "isr",
+        "elr",
+        "min isr",
+        "missing",
+        "behind",
+    ]);
     let chosen = |p: &&Facts| of.under_replicated || (of.under_min_isr && p.under_min_isr) || (of.offline && p.offline);
     for p in partitions.iter().filter(chosen) {
         let missing: Vec<String> = p.missing.iter().map(|m| format!("{} ({})", m.broker, why(m.why()))).collect();
@@ -96,9 +106,21 @@ fn table(partitions: &[Facts], of: Of) -> Table {
             json!(p.elr),
             json!(p.min_isr),
             json!(missing),
+            behind(p, output),
         ]);
     }
     table
+}
+
+/// How far the missing replicas are behind that are alive.
+fn behind(partition: &Facts, output: Output) -> Value {
+    let alive = partition.missing.iter().filter(|m| m.why() == Why::CatchingUp);
+    match output {
+        Output::Json => alive.map(lags::value).collect(),
+        Output::Text => {
+            alive.map(|m| format!("{}: {}", m.broker, lags::text(m).unwrap_or_else(|| "unknown".into()))).collect()
+        }
+    }
 }
 
 fn why(why: Why) -> &'static str {
@@ -125,7 +147,7 @@ mod tests {
         let all = [partition("a", true, true), partition("b", false, true), partition("c", false, false)];
         let none = Of { under_replicated: false, under_min_isr: false, offline: false, damaged: false };
         let topics = |of| {
-            let rows = table(&all, of).json();
+            let rows = table(&all, of, Output::Json).json();
             rows.as_array().unwrap().iter().map(|r| r["topic"].as_str().unwrap().to_owned()).collect::<String>()
         };
         assert_eq!(topics(Of { under_replicated: true, ..none }), "abc");

@@ -176,8 +176,8 @@ impl Logs {
                 let end = EpochEnd { epoch: Some(epoch), end: Some(end) };
                 let _ = reply.send(self.refuse_read.map_or(Ok(end), Err));
             }
-            // Nothing is cleaned here.
-            PartitionRequest::Cleanable { .. } => {}
+            // Nothing is cleaned here, and nobody is behind.
+            PartitionRequest::Cleanable { .. } | PartitionRequest::Lags { .. } => {}
             PartitionRequest::Producers { partition, reply } => {
                 let mut producers = Producers::default();
                 self.batches.get(&partition).into_iter().flatten().for_each(|b| producers.observe(b.header()));

@@ -3,6 +3,7 @@
 use super::bench::{Bench, batch, batch_at, log, state};
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
 use crate::replication::*;
+use std::time::Duration;
 
 /// Leader in epoch 1 with 2 in sync, and 3 for a while at offset 1 of 2 committed ones.
 fn with_3_behind() -> Bench {
@@ -237,4 +238,22 @@ fn a_follower_that_was_waited_for_and_did_not_come_is_not_waited_for_again_at_on
     b.produce(4, batch(1));
     b.durable(4);
     assert!(b.ack(2, 1, 4, 4).contains(&"reply 4 at 3".into()));
+}
+
+#[test]
+fn a_leader_says_how_far_who_is_not_in_sync_is_behind_and_guesses_nothing() {
+    let lag = |behind, ms| Lag { follower: BrokerId(3), behind, for_at_least: Duration::from_millis(ms) };
+    let mut b = with_3_behind();
+    assert_eq!(b.replica.lags(b.now), [lag(Some(1), 300)]);
+    b.metadata(1, (1, 3), &[1, 2, 3]);
+    assert_eq!(b.replica.lags(b.now), [], "it is in sync");
+    b.metadata(2, (2, 4), &[2]);
+    assert_eq!(b.replica.lags(b.now), [], "who follows does not know");
+
+    let mut b = Bench::new(log(5, &[(1, 0)]));
+    b.metadata(1, (2, 1), &[1, 2]);
+    b.after(2000);
+    assert_eq!(b.replica.lags(b.now), [lag(None, 2000)], "it was not heard in this leadership");
+    b.subscribe(3, 2, 1, 2, Some(1));
+    assert_eq!(b.replica.lags(b.now), [lag(Some(3), 2000)]);
 }
