@@ -1,0 +1,117 @@
+//! What one owner does, without a task of its own.
+
+use super::super::series::Series;
+use super::*;
+use chronik_core::cluster::{Broker, Endpoint, Partition, SupportedVersions, Topic};
+use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, PartitionId, ProducerId, TopicId};
+use chronik_core::record::testing::BatchBuilder;
+use chronik_core::replication::{Acks, ProduceError};
+use chronik_log::{Log, Options};
+use chronik_quorum::Registration;
+use tokio::sync::{oneshot, watch};
+
+const ME: BrokerId = BrokerId(0);
+const TP: TopicPartition = TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: PartitionId(0) };
+
+/// This broker leads the partition, and has its only replica.
+fn image() -> Image {
+    let partition = Partition {
+        replicas: vec![ME],
+        isr: vec![ME],
+        elr: Box::default(),
+        adding: Box::default(),
+        removing: Box::default(),
+        leader: Some(ME),
+        leader_epoch: LeaderEpoch(1),
+        partition_epoch: PartitionEpoch(1),
+    };
+    let topic = Topic {
+        id: TP.topic,
+        name: "t".into(),
+        partitions: std::iter::once(partition).collect(),
+        configs: imbl::OrdMap::new(),
+        min_insync_replicas: 1,
+        default_min_insync_replicas: 1,
+        older_producers: ProducerId(0),
+    };
+    let mut image = Image::default();
+    let endpoint = Endpoint { host: "broker".into(), port: 9092 };
+    let broker = Broker {
+        id: ME,
+        epoch: Some(BrokerEpoch(1)),
+        directory: None,
+        incarnation: None,
+        fenced_at: MetadataOffset(0),
+        fenced: false,
+        cordoned: false,
+        stopping: false,
+        kafka: endpoint.clone(),
+        replication: endpoint,
+        rack: None,
+        versions: SupportedVersions::HERE,
+    };
+    image.brokers.insert(ME, broker);
+    image.topic_ids.insert(topic.name.clone(), topic.id);
+    image.topics.insert(topic.id, topic);
+    image
+}
+
+#[tokio::test]
+async fn after_an_append_of_a_series_that_was_refused_none_of_it_is_taken() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+    let reader = log.reader();
+    let (writer, _thread) = Writer::spawn(log, |_| {});
+    let (images, registration) = (watch::channel(image()).1, watch::channel(Registration::default()).1);
+    let controller = ControllerHandle::new(mpsc::unbounded_channel().0, images, registration, watch::channel(None).1);
+    let metrics = PartitionMetrics::default();
+    let (inputs, mut durable) = mpsc::unbounded_channel();
+    let shell = Shell {
+        me: ME,
+        cluster: None,
+        index: 0,
+        config: Config {
+            lag_time_max: Duration::from_secs(10),
+            stall_time_max: Duration::from_secs(10),
+            window_bytes: 1 << 20,
+            read_bytes: 1 << 20,
+        },
+        tail_bytes: 1 << 20,
+        writer,
+        reader,
+        controller,
+        owners: Owners::new(vec![inputs]),
+        producers: ProducerMemory::new(1 << 20, 1, &metrics),
+        metrics,
+        throttle: Arc::default(),
+        origin: std::time::Instant::now(),
+    };
+    let (none, long) = (shell.origin, shell.origin + Duration::from_hours(1));
+    let mut owner = Owner::new(shell, HashMap::new());
+    let events = vec![MetadataEvent::PartitionChanged(TP)];
+    owner.input(Input::Metadata(Arc::new(MetadataUpdate { image: image(), events })));
+    let (requests, mut asked) = mpsc::unbounded_channel();
+    let partitions = Partitions::new(vec![requests]);
+    let series = Series::new(LeaderEpoch(1));
+    let mut append = |owner: &mut Owner, lease, series: &Series| {
+        owner.input(Input::Lease(lease));
+        let answer = partitions.produce_next(TP, series, BatchBuilder::new(1).build(), Acks::Committed, Arc::new(()));
+        owner.request(asked.try_recv().expect("it is asked for"));
+        answer
+    };
+    let mut first = append(&mut owner, long, &series);
+    assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Empty), "it is taken");
+    let mut second = append(&mut owner, none, &series);
+    let mut third = append(&mut owner, long, &series);
+    assert_eq!(second.try_recv(), Ok(Err(ProduceError::NotLeader)), "it has no lease");
+    assert_eq!(third.try_recv(), Ok(Err(ProduceError::NotLeader)), "it would be in the log without the second");
+    series.over().await;
+    let mut other = append(&mut owner, long, &Series::new(LeaderEpoch(1)));
+    assert_eq!(other.try_recv(), Err(oneshot::error::TryRecvError::Empty), "another series is taken");
+    while other.is_empty() {
+        owner.input(durable.recv().await.expect("the writer goes on"));
+    }
+    // The first was answered when the lease ended, as another may have led since; it is in the log all the same.
+    assert_eq!(first.try_recv(), Ok(Err(ProduceError::NotLeader)));
+    assert_eq!(other.try_recv().map(|done| done.map(|produced| produced.base_offset)), Ok(Ok(Offset(1))));
+}
