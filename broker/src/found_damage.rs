@@ -31,6 +31,9 @@ pub(crate) fn watch(
             tokio::select! {
                 Some(partition) = found.recv() => {
                     known.insert(partition);
+                    while let Ok(another) = found.try_recv() {
+                        known.insert(another);
+                    }
                 }
                 () = tokio::time::sleep(EVERY), if !known.is_empty() => {}
             }

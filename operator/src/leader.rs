@@ -21,6 +21,8 @@ const LEASE: Duration = Duration::from_secs(15);
 const RENEW_WITHIN: Duration = Duration::from_secs(10);
 /// How often the Lease is looked at, and renewed.
 const PERIOD: Duration = Duration::from_secs(3);
+/// After a try that was answered with an error.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// How long one look at the Lease may take: a connection that is half open answers never.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -85,14 +87,20 @@ impl Candidate {
     pub async fn keep(&self, since: Instant) -> String {
         let mut renewed = since;
         let mut seen = None;
+        let mut pause = PERIOD;
         loop {
-            sleep(PERIOD).await;
+            sleep(pause).await;
+            pause = PERIOD;
             let left = RENEW_WITHIN.saturating_sub(renewed.elapsed());
             let asked = Instant::now();
             match timeout(left, self.attempt(&mut seen)).await {
                 Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => return "another instance holds the lease".to_owned(),
-                Ok(Err(error)) => debug!(lease = %self.name, %error, "cannot renew the lease"),
+                Ok(Err(error)) => {
+                    debug!(lease = %self.name, %error, "cannot renew the lease");
+                    // An API server that is asked too much says so at once, and may have time a moment later.
+                    pause = AGAIN;
+                }
                 Err(_) => {}
             }
             if renewed.elapsed() >= RENEW_WITHIN {

@@ -177,7 +177,7 @@ fn affinity(pod: &PodOptions, problems: &mut Vec<String>) -> Option<Affinity> {
         Ok(affinity) => {
             let understood = serde_json::to_value(&affinity).unwrap_or_default();
             let unknown = lost(given, &understood, "pod.affinity");
-            problems.extend(unknown.map(|field| format!("{field}: Kubernetes has no such field there")));
+            problems.extend(unknown.map(|field| format!("{field}: this operator knows no such field there")));
             Some(affinity)
         }
         Err(error) => {
@@ -484,7 +484,7 @@ mod tests {
             (json!({ "podAntiAfinity": {} }), Some("podAntiAfinity")),
         ] {
             let found = problems(&json!({ "storage": { "size": "1Gi" }, "pod": { "affinity": affinity } }));
-            let expected = field.map(|field| format!("pod.affinity.{field}: Kubernetes has no such field there"));
+            let expected = field.map(|field| format!("pod.affinity.{field}: this operator knows no such field there"));
             assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{affinity}");
         }
     }

@@ -131,7 +131,8 @@ fn last_copy(facts: &FactsResponse, replica: &DamagedReplica, partition: &Partit
     let beyond = replica.to.unwrap_or(replica.from);
     ways.push(format!(
         "to go on without them, give up all records up to beyond offset {beyond} (`chronik topic delete-records {}-{} --before \
-         OFFSET`), and further if it is named here still after that",
+         OFFSET`; where its cleanup.policy is compact alone, compact,delete comes first), and further if it is named here \
+         still after that",
         partition.topic, partition.partition
     ));
     ways.push(if facts.brokers.len() == 1 {

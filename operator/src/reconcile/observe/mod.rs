@@ -183,6 +183,9 @@ pub struct ObservedConfigMap {
     pub leaving: bool,
 }
 
+/// Before a read is repeated.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Reads the objects of the cluster of that name. What brokers say, and what lies around them, is asked for beside each other
 /// when it is known which pods there are.
 pub async fn objects(client: &Client, namespace: &str, name: &str) -> Result<Observed, kube::Error> {
@@ -193,12 +196,22 @@ pub async fn objects(client: &Client, namespace: &str, name: &str) -> Result<Obs
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let volumes = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
     let config_maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
-    let (set, pods, volumes, config_maps) = futures::try_join!(
-        sets.get_opt(name),
-        pods.list(&selector),
-        volumes.list(&selector),
-        config_maps.list(&managed)
-    )?;
+    let read = async || {
+        futures::try_join!(
+            sets.get_opt(name),
+            pods.list(&selector),
+            volumes.list(&selector),
+            config_maps.list(&managed)
+        )
+    };
+    let (set, pods, volumes, config_maps) = match read().await {
+        // It was asked too much, or changes its leader. What is not known closes drains, and is written: not for a moment's sake.
+        Err(kube::Error::Api(status)) if matches!(status.code, 429 | 503 | 504) => {
+            tokio::time::sleep(AGAIN).await;
+            read().await?
+        }
+        read => read?,
+    };
     let mut observed = assemble(set.as_ref(), &pods.items, &volumes.items, &config_maps.items, name);
     let looked_at = observed.pods.iter_mut().map(async |pod| {
         if pod.state != PodState::Ready
