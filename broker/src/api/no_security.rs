@@ -5,7 +5,7 @@ use chronik_wire::messages::{
     DescribeAclsResponse, SaslAuthenticateResponse, SaslHandshakeResponse, StrBytes, message,
 };
 
-/// As without an authorizer. MirrorMaker 2 asks for the ACLs of topics by default, and goes on without them after this
+/// As without an authorizer. `MirrorMaker` 2 asks for the ACLs of topics by default, and goes on without them after this
 /// answer alone.
 pub(super) fn acls() -> DescribeAclsResponse {
     message!(DescribeAclsResponse {

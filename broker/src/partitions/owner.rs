@@ -269,12 +269,12 @@ impl Owner {
                 self.step_all(|_| Some(Event::StreamClosed { follower, stream }));
             }
             Input::FromFollower { partition, follower, broker_epoch, leader_epoch, stream, message } => {
-                self.from_follower(partition, follower, broker_epoch, leader_epoch, stream, message);
+                self.hear_follower(partition, follower, broker_epoch, leader_epoch, stream, message);
             }
             Input::Acks { follower, broker_epoch, stream, acks } => {
                 for Ack { partition, leader_epoch, appended, durable, log_start } in acks {
                     let message = FollowerMessage::Ack { appended, durable, log_start: Some(log_start) };
-                    self.from_follower(partition, follower, broker_epoch, leader_epoch, stream, message);
+                    self.hear_follower(partition, follower, broker_epoch, leader_epoch, stream, message);
                 }
             }
             Input::Writable { follower } => self.send_what_waited(follower),
@@ -308,7 +308,7 @@ impl Owner {
         }
     }
 
-    fn from_follower(
+    fn hear_follower(
         &mut self,
         partition: TopicPartition,
         follower: BrokerId,

@@ -182,7 +182,9 @@ impl Frame {
             Self::Acks(acks) => {
                 small.put_u8(kind::ACKS);
                 small.put_u16(acks.len() as u16);
-                acks.iter().for_each(|ack| ack.encode(small));
+                for ack in acks {
+                    ack.encode(small);
+                }
             }
             Self::FromFollower { partition, leader_epoch, message } => match message {
                 FollowerMessage::Subscribe { log_end, last_epoch, log_start } => {

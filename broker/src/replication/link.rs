@@ -430,18 +430,22 @@ mod tests {
         (0..3).for_each(|index| send(&mut link, index));
         let subscribe = FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None, log_start: None };
         link.send(partition(0), LeaderEpoch(3), subscribe);
-        (0..2 * MAX_ACKS as i32 + 1).for_each(|index| send(&mut link, index));
+        (0..=2 * MAX_ACKS as i32).for_each(|index| send(&mut link, index));
         link.send_acks();
         link.send_acks();
         drop(link);
-        let acks = |frame| match frame {
+        let listed = |frame| match frame {
             Frame::Acks(acks) => Some(acks.len()),
             Frame::FromFollower { message: FollowerMessage::Ack { .. }, .. } => None,
             _ => Some(0),
         };
-        let sent: Vec<_> = std::iter::from_fn(|| queue.try_recv().ok()).map(acks).collect();
+        let frames: Vec<_> = std::iter::from_fn(|| queue.try_recv().ok()).map(listed).collect();
         let (most, alone) = (Some(MAX_ACKS), None);
-        assert_eq!(sent, [Some(3), Some(0), most, most, alone], "as many as a frame may have, and one without a list");
+        assert_eq!(
+            frames,
+            [Some(3), Some(0), most, most, alone],
+            "as many as a frame may have, and one without a list"
+        );
     }
 
     #[tokio::test]

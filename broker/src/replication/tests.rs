@@ -127,13 +127,13 @@ impl Bench {
     }
 
     /// Brings the owner of a partition what its leader says.
-    fn from_leader(&self, index: i32, stream: StreamId, message: LeaderMessage) {
+    fn leader_says(&self, index: i32, stream: StreamId, message: LeaderMessage) {
         let partition = partition(index);
         let input = Input::FromLeader { partition, leader_epoch: EPOCH, stream, message, credit: None };
         self.owners.send(partition, input);
     }
 
-    fn from_follower(&self, partition: TopicPartition, follower: BrokerId, message: FollowerMessage) {
+    fn follower_says(&self, partition: TopicPartition, follower: BrokerId, message: FollowerMessage) {
         let (broker_epoch, leader_epoch, stream) = (BROKER_EPOCH, EPOCH, stream(follower));
         let input = Input::FromFollower { partition, follower, broker_epoch, leader_epoch, stream, message };
         self.owners.send(partition, input);
@@ -142,7 +142,7 @@ impl Bench {
     /// Waits until all that was brought to the one owner is done: it answers who asks for what it does not hold.
     async fn is_done(&mut self) {
         let message = FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None, log_start: None };
-        self.from_follower(partition(-1), BrokerId(99), message);
+        self.follower_says(partition(-1), BrokerId(99), message);
         next(&mut self.fence).await;
     }
 
@@ -208,7 +208,7 @@ async fn frames_of_a_round(minor: u16) -> Vec<usize> {
     bench.led_by(leader);
     for index in 0..PARTITIONS {
         let started = LeaderMessage::Started { high_watermark: Offset(0), log_start: Offset(0) };
-        bench.from_leader(index, stream(leader(index)), started);
+        bench.leader_says(index, stream(leader(index)), started);
     }
     bench.is_done().await;
     for queue in &mut queues {
@@ -220,7 +220,7 @@ async fn frames_of_a_round(minor: u16) -> Vec<usize> {
         let batches = vec![batch().assign(Offset(0), EPOCH), batch().assign(Offset(1), EPOCH)];
         let message =
             LeaderMessage::Batches { from: Offset(0), batches, high_watermark: Offset(0), log_start: Offset(0) };
-        bench.from_leader(index, stream(leader(index)), message);
+        bench.leader_says(index, stream(leader(index)), message);
     }
     bench.is_done().await;
     assert!(queues.iter_mut().all(|queue| queue.try_recv().is_err()), "nothing is synced yet");
@@ -304,7 +304,7 @@ async fn producers_are_answered_when_all_followers_have_acknowledged_many_partit
         for peer in PEERS {
             let log_start = Some(Offset(0));
             let message = FollowerMessage::Subscribe { log_end: Offset(0), last_epoch: None, log_start };
-            bench.from_follower(partition(index), peer, message);
+            bench.follower_says(partition(index), peer, message);
         }
     }
     bench.is_done().await;

@@ -25,7 +25,8 @@ impl Group {
         match request {
             Request::OffsetCommit(commit) => self.commit(commit, ticket, step),
             Request::OffsetFetch { member, topics, .. } => {
-                let answer = self.fetch(member.as_ref().map(|(id, epoch)| (&**id, *epoch)), topics.as_deref());
+                let member = member.as_ref().map(|(id, epoch)| (&**id, *epoch));
+                let answer = self.fetch(member, topics.as_deref(), step.image);
                 step.reply_when_committed(ticket, Response::OffsetFetch(answer));
             }
             Request::OffsetDelete { topics, .. } => {

@@ -207,9 +207,10 @@ impl Timers {
                 Timer::Sync(group.clone()),
             );
             met.extend(due(self, &session).map(|due| (session, due)));
-            met.extend(
-                [Some(rebalance), syncs.then_some(sync)].into_iter().flatten().map(|t| (t.clone(), at_least(&t))),
-            );
+            // Partitions that it gave back, and nothing else that it asked for, would have ended that deadline.
+            let gives_back = changes.iter().any(|(timer, _)| *timer == rebalance);
+            let ended = [gives_back.then_some(rebalance), syncs.then_some(sync)];
+            met.extend(ended.into_iter().flatten().map(|t| (t.clone(), at_least(&t))));
         }
         for (timer, former) in changes.into_iter().rev() {
             match former {

@@ -138,7 +138,8 @@ impl Damage {
         }
         if standing.counted {
             let may_ask = acknowledged_at.is_some() || standing.unsubscribed || self.is_cut();
-            let too_early = now < self.ask_at && self.asked == Some(standing.epoch);
+            // Who was succeeded is in haste, as its successor waits for it. Two that are both damaged, and lead in turn, are not.
+            let too_early = now < self.ask_at && (self.asked == Some(standing.epoch) || !standing.follows);
             if !may_ask || too_early {
                 return Next::Wait;
             }

@@ -16,6 +16,9 @@ use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// A follower whose disk has not moved for so long is told the high watermark although batches are on their way to it.
+const STANDS_STILL: Duration = Duration::from_secs(1);
+
 /// How long after a failed `AlterPartition` the next one is made.
 const RETRY_ALTER: Duration = Duration::from_millis(50);
 /// For so long after it began, a leadership assumes that a gap in a producer's sequence was made by batches that were
@@ -352,11 +355,13 @@ impl Leader {
         for (&follower, progress) in &mut self.followers {
             progress.watch(cx.now, cx.log.end);
             progress.watch_disk(cx.now, high_watermark, furthest);
+            let stands = progress.stands_for(cx.now);
             let Some(stream) = &mut progress.stream else { continue };
             // Such a message takes no credit. The next batch says it, or a later tick; but where the log begins is said at
-            // once, as it may give room to a disk that has none for the batch.
+            // once, as it may give room to a disk that has none for the batch. A follower that drops batches for want of room
+            // may be read from all the same, and what it is told has an end by what it is told in a second.
             let (_, told_start) = stream.last_sent;
-            let can_wait = stream.is_waited_for() && told_start == log_start;
+            let can_wait = stream.is_waited_for() && told_start == log_start && stands < STANDS_STILL;
             if stream.last_sent != (high_watermark, log_start) && !can_wait {
                 stream.last_sent = (high_watermark, log_start);
                 let message = LeaderMessage::HighWatermark { high_watermark, log_start };

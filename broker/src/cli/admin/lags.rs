@@ -73,9 +73,9 @@ mod tests {
             |n: i32, missing| Partition { topic: "t".into(), partition: n, missing, ..Partition::default() };
         let away = MissingReplica { why: Why::Fenced.into(), ..behind(9, Some(99), None) };
         let of = |all: &[Partition]| furthest(all);
-        assert_eq!(of(&[partition(0, vec![away.clone()])]), "");
+        assert_eq!(of(&[partition(0, vec![away])]), "");
         let known = partition(0, vec![away, behind(1, Some(5), Some(1000)), behind(2, Some(50), Some(3000))]);
-        assert!(of(&[known.clone()]).ends_with("broker 2 in t-0: lacks 50 offsets, for 3 s at least"));
+        assert!(of(std::slice::from_ref(&known)).ends_with("broker 2 in t-0: lacks 50 offsets, for 3 s at least"));
         let silent = partition(1, vec![behind(1, None, Some(2000))]);
         assert!(of(&[known, silent]).ends_with("broker 1 in t-1: not heard by its leader for 2 s at least"));
         assert!(of(&[partition(2, vec![behind(3, None, None)])]).ends_with("broker 3 in t-2: how far is not known"));

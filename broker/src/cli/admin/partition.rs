@@ -32,6 +32,7 @@ enum Action {
 
 #[derive(Clone, Copy, Debug, Args)]
 #[group(required = true, multiple = false)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct Of {
     /// Not all replicas are in sync.
     #[arg(long)]

@@ -86,27 +86,27 @@ async fn after_an_append_of_a_series_that_was_refused_none_of_it_is_taken() {
         throttle: Arc::default(),
         origin: std::time::Instant::now(),
     };
-    let (none, long) = (shell.origin, shell.origin + Duration::from_hours(1));
+    let (none, hour) = (shell.origin, shell.origin + Duration::from_hours(1));
     let mut owner = Owner::new(shell, HashMap::new());
     let events = vec![MetadataEvent::PartitionChanged(TP)];
     owner.input(Input::Metadata(Arc::new(MetadataUpdate { image: image(), events })));
-    let (requests, mut asked) = mpsc::unbounded_channel();
+    let (requests, mut inbox) = mpsc::unbounded_channel();
     let partitions = Partitions::new(vec![requests]);
     let series = Series::new(LeaderEpoch(1));
     let mut append = |owner: &mut Owner, lease, series: &Series| {
         owner.input(Input::Lease(lease));
         let answer = partitions.produce_next(TP, series, BatchBuilder::new(1).build(), Acks::Committed, Arc::new(()));
-        owner.request(asked.try_recv().expect("it is asked for"));
+        owner.request(inbox.try_recv().expect("it is asked for"));
         answer
     };
-    let mut first = append(&mut owner, long, &series);
+    let mut first = append(&mut owner, hour, &series);
     assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Empty), "it is taken");
     let mut second = append(&mut owner, none, &series);
-    let mut third = append(&mut owner, long, &series);
+    let mut third = append(&mut owner, hour, &series);
     assert_eq!(second.try_recv(), Ok(Err(ProduceError::NotLeader)), "it has no lease");
     assert_eq!(third.try_recv(), Ok(Err(ProduceError::NotLeader)), "it would be in the log without the second");
     series.over().await;
-    let mut other = append(&mut owner, long, &Series::new(LeaderEpoch(1)));
+    let mut other = append(&mut owner, hour, &Series::new(LeaderEpoch(1)));
     assert_eq!(other.try_recv(), Err(oneshot::error::TryRecvError::Empty), "another series is taken");
     while other.is_empty() {
         owner.input(durable.recv().await.expect("the writer goes on"));
