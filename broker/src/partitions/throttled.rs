@@ -38,10 +38,13 @@ impl Owner {
     /// How much may be read for a follower; `None` if it has to wait until it is resumed.
     pub(super) fn grant(&self, partition: TopicPartition, follower: BrokerId, wanted: usize) -> Option<Grant> {
         let Shell { me, throttle, .. } = &self.shell;
+        let free = Some(Grant { bytes: wanted, counted: None });
         let image = self.image.as_ref();
         let rates = image.and_then(|image| Some((image, image.throttled_rates(partition, *me, follower)?)));
-        let Some((image, rates)) = rates else { return Some(Grant { bytes: wanted, counted: None }) };
+        // Mostly there are none, and no owner has to wait for another.
+        let Some((image, rates)) = rates else { return free };
         let mut all = throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rates) = all.in_force((image, rates), partition, (*me, follower)) else { return free };
         let bytes = all.take(self.now(), (image, rates), follower, wanted)?;
         Some(Grant { bytes, counted: Some(Counted { throttle: Arc::clone(throttle), follower, rates }) })
     }

@@ -6,9 +6,10 @@
 
 use super::config::{TopicConfig, rate, replicas};
 use super::image::{Image, Topic};
-use crate::ids::{BrokerId, PartitionId, TopicPartition};
+use crate::ids::{BrokerId, PartitionId, TopicId, TopicPartition};
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest list of replicas that is taken, in bytes: enough for some 10,000 partitions.
@@ -49,38 +50,27 @@ pub struct ThrottledRates {
 }
 
 impl Image {
-    /// The rates that `leader` has to keep to when it reads for this follower; `None` if it need not be slow.
+    /// The rates that are set for what `leader` reads for this follower, if it is not in sync. They count as far as the
+    /// topic [lists](Throttle::in_force) the two: asked first, as it costs little, and mostly there are none.
     pub fn throttled_rates(&self, tp: TopicPartition, leader: BrokerId, follower: BrokerId) -> Option<ThrottledRates> {
         let topic = self.topics.get(&tp.topic)?;
         let of = |replicas: &TopicConfig, broker, rate: &TopicConfig| {
-            let listed = topic.configs.get(replicas.name).is_some_and(|list| lists(list, tp.partition, broker));
-            listed.then(|| self.dynamic_property(broker, rate.name)?.parse::<u64>().ok()).flatten()
+            topic.configs.get(replicas.name)?;
+            self.dynamic_property(broker, rate.name)?.parse::<u64>().ok()
         };
-        let leader = of(&LEADER_REPLICAS, leader, &LEADER_RATE);
-        let follower_rate = of(&FOLLOWER_REPLICAS, follower, &FOLLOWER_RATE);
-        let slow = leader.is_some() || follower_rate.is_some();
+        let rates = ThrottledRates {
+            leader: of(&LEADER_REPLICAS, leader, &LEADER_RATE),
+            follower: of(&FOLLOWER_REPLICAS, follower, &FOLLOWER_RATE),
+        };
         let in_sync = || self.partition(tp).is_some_and(|p| p.isr.contains(&follower));
-        (slow && !in_sync()).then_some(ThrottledRates { leader, follower: follower_rate })
+        rates.any().filter(|_| !in_sync())
     }
+}
 
-    /// Brokers that lead something in which this follower is not in sync and is throttled.
-    fn throttled_sources(&self, follower: BrokerId) -> usize {
-        let listed = |topic: &Topic, partition| {
-            topic.configs.get(FOLLOWER_REPLICAS.name).is_some_and(|list| lists(list, partition, follower))
-        };
-        let topics = self.topics.values().filter(|topic| topic.configs.contains_key(FOLLOWER_REPLICAS.name));
-        let mut leaders = BTreeSet::new();
-        for topic in topics {
-            for (i, partition) in topic.partitions.iter().enumerate() {
-                if partition.replicas.contains(&follower)
-                    && !partition.isr.contains(&follower)
-                    && listed(topic, PartitionId(i as i32))
-                {
-                    leaders.extend(partition.leader);
-                }
-            }
-        }
-        leaders.len()
+impl ThrottledRates {
+    /// `None` if neither counts.
+    fn any(self) -> Option<Self> {
+        (self.leader.is_some() || self.follower.is_some()).then_some(self)
     }
 }
 
@@ -107,10 +97,74 @@ pub(super) fn canonical_replicas(value: &str) -> Result<String, String> {
     Ok(all.join(","))
 }
 
-fn lists(list: &str, partition: PartitionId, broker: BrokerId) -> bool {
-    list == "*" || {
-        let wanted = format!("{partition}:{broker}");
-        list.split(',').any(|replica| replica == wanted)
+/// Topics' lists of throttled replicas, each taken apart once for as long as it is the topic's: it may be long, and every read
+/// for a follower that catches up asks.
+#[derive(Debug, Default)]
+struct Lists {
+    known: BTreeMap<(TopicId, &'static str), List>,
+    #[cfg(test)]
+    taken_apart: usize,
+}
+
+#[derive(Debug)]
+struct List {
+    /// As the topic has it. While it is held here, no other one is at its place.
+    text: Arc<str>,
+    /// In order; `None` for all.
+    replicas: Option<Vec<(PartitionId, BrokerId)>>,
+}
+
+impl List {
+    fn new(text: &Arc<str>) -> Self {
+        let replica = |text: &str| {
+            let (partition, broker) = text.split_once(':')?;
+            Some((PartitionId(partition.parse().ok()?), BrokerId(broker.parse().ok()?)))
+        };
+        let replicas = (&**text != "*").then(|| {
+            let mut all: Vec<_> = text.split(',').filter_map(replica).collect();
+            all.sort_unstable();
+            all
+        });
+        Self { text: Arc::clone(text), replicas }
+    }
+
+    fn has(&self, partition: PartitionId, broker: BrokerId) -> bool {
+        self.replicas.as_ref().is_none_or(|all| all.binary_search(&(partition, broker)).is_ok())
+    }
+}
+
+impl Lists {
+    /// One of the topic's two lists, if it has it.
+    fn get(&mut self, topic: &Topic, config: &TopicConfig) -> Option<&List> {
+        let text = topic.configs.get(config.name)?;
+        let key = (topic.id, config.name);
+        if !self.known.get(&key).is_some_and(|list| Arc::ptr_eq(&list.text, text)) {
+            self.known.insert(key, List::new(text));
+            #[cfg(test)]
+            {
+                self.taken_apart += 1;
+            }
+        }
+        self.known.get(&key)
+    }
+
+    /// How many brokers lead something in which this follower is not in sync and is throttled.
+    fn sources(&mut self, image: &Image, follower: BrokerId) -> usize {
+        let is_there = |id: &TopicId, name: &str| image.topics.get(id).is_some_and(|t| t.configs.contains_key(name));
+        self.known.retain(|(topic, name), _| is_there(topic, name));
+        let mut leaders = BTreeSet::new();
+        for topic in image.topics.values() {
+            let Some(list) = self.get(topic, &FOLLOWER_REPLICAS) else { continue };
+            for (i, partition) in topic.partitions.iter().enumerate() {
+                if partition.replicas.contains(&follower)
+                    && !partition.isr.contains(&follower)
+                    && list.has(PartitionId(i as i32), follower)
+                {
+                    leaders.extend(partition.leader);
+                }
+            }
+        }
+        leaders.len()
     }
 }
 
@@ -119,6 +173,7 @@ fn lists(list: &str, partition: PartitionId, broker: BrokerId) -> bool {
 pub struct Throttle {
     sent: Bucket,
     to: BTreeMap<BrokerId, ToFollower>,
+    lists: Lists,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +184,22 @@ struct ToFollower {
 }
 
 impl Throttle {
+    /// Those of [these rates](Image::throttled_rates) that are in force, as the topic lists the replica; `None` if the leader
+    /// need not be slow.
+    pub fn in_force(
+        &mut self,
+        (image, rates): (&Image, ThrottledRates),
+        tp: TopicPartition,
+        (leader, follower): (BrokerId, BrokerId),
+    ) -> Option<ThrottledRates> {
+        let topic = image.topics.get(&tp.topic)?;
+        let mut listed =
+            |config: &TopicConfig, broker| self.lists.get(topic, config).is_some_and(|l| l.has(tp.partition, broker));
+        let leader = rates.leader.filter(|_| listed(&LEADER_REPLICAS, leader));
+        let follower = rates.follower.filter(|_| listed(&FOLLOWER_REPLICAS, follower));
+        ThrottledRates { leader, follower }.any()
+    }
+
     /// How many bytes may be read for the follower now, `wanted` at most; `None` if it is too early. What is granted counts
     /// as sent: what of it was not there after all is [corrected](Self::correct).
     pub fn take(
@@ -138,10 +209,10 @@ impl Throttle {
         follower: BrokerId,
         wanted: usize,
     ) -> Option<usize> {
-        let to = self.to.entry(follower).or_default();
+        let (to, lists) = (self.to.entry(follower).or_default(), &mut self.lists);
         let share = rates.follower.map(|rate| {
             let known = to.sources.filter(|(at, _)| now.since(*at) < SOURCES_KNOWN);
-            let count = || (now, image.throttled_sources(follower).max(1) as u64);
+            let count = || (now, lists.sources(image, follower).max(1) as u64);
             let (_, sources) = *to.sources.insert(known.unwrap_or_else(count));
             rate / sources
         });
@@ -159,6 +230,12 @@ impl Throttle {
     /// Less was sent than had been granted, or more: a batch goes as a whole.
     pub fn correct(&mut self, follower: BrokerId, rates: ThrottledRates, granted: usize, sent: usize) {
         self.charge(follower, rates, sent as i128 - granted as i128);
+    }
+
+    /// How often a list was taken apart.
+    #[cfg(test)]
+    pub(super) fn lists_taken_apart(&self) -> usize {
+        self.lists.taken_apart
     }
 
     fn charge(&mut self, follower: BrokerId, rates: ThrottledRates, bytes: i128) {

@@ -34,7 +34,13 @@ impl Cluster {
     }
 
     fn rates(&self, leader: i32, follower: i32) -> Option<ThrottledRates> {
-        self.image.throttled_rates(tp(1, 0), BrokerId(leader), BrokerId(follower))
+        self.rates_of(&mut Throttle::default(), leader, follower)
+    }
+
+    fn rates_of(&self, throttle: &mut Throttle, leader: i32, follower: i32) -> Option<ThrottledRates> {
+        let (partition, leader, follower) = (tp(1, 0), BrokerId(leader), BrokerId(follower));
+        let rates = self.image.throttled_rates(partition, leader, follower)?;
+        throttle.in_force((&self.image, rates), partition, (leader, follower))
     }
 }
 
@@ -75,6 +81,33 @@ fn a_list_without_a_rate_is_none_and_a_rate_for_all_brokers_counts() {
     assert_eq!(cluster.rates(0, 1), None);
     cluster.set(ConfigResource::Cluster, format!("{LEADER}.rate"), "5");
     assert_eq!(cluster.rates(0, 1), Some(ThrottledRates { leader: Some(5), follower: None }));
+}
+
+/// Every read for a follower asks, and a list may be long.
+#[test]
+fn a_list_is_taken_apart_once_and_only_where_a_rate_may_be_in_force() {
+    let mut cluster = moving();
+    let mut throttle = Throttle::default();
+    assert_eq!(cluster.rates_of(&mut throttle, 0, 1), None);
+    assert_eq!(throttle.lists_taken_apart(), 0, "it is in sync");
+    let rates = cluster.rates(0, 2);
+    for second in 1..100 {
+        assert_eq!(cluster.rates_of(&mut throttle, 0, 2), rates);
+        throttle.take(at(second * 1_000), (&cluster.image, rates.unwrap()), BrokerId(2), 1);
+    }
+    assert_eq!(throttle.lists_taken_apart(), 2, "the leaders' and the followers'");
+    cluster.list(1, "0:0", "0:3");
+    assert_eq!(cluster.rates_of(&mut throttle, 0, 2), Some(ThrottledRates { leader: Some(1_000), follower: None }));
+    assert_eq!(throttle.lists_taken_apart(), 4, "they were set anew");
+    cluster.list(1, "", "");
+    assert_eq!(cluster.rates_of(&mut throttle, 0, 2), None);
+    let mut without_rates = Cluster::alive(3);
+    without_rates.topic(1, &[0, 1], 1);
+    without_rates.alter(1, &[0]);
+    without_rates.list(1, "*", "*");
+    let asked = throttle.lists_taken_apart();
+    assert_eq!(without_rates.rates_of(&mut throttle, 0, 1), None);
+    assert_eq!(throttle.lists_taken_apart(), asked, "there is no rate");
 }
 
 #[test]
