@@ -97,6 +97,9 @@ pub(super) fn canonical_replicas(value: &str) -> Result<String, String> {
     Ok(all.join(","))
 }
 
+/// Lists that are kept taken apart. Those of topics that are deleted are among them until there are more.
+const KNOWN_MOST: usize = 1024;
+
 /// Topics' lists of throttled replicas, each taken apart once for as long as it is the topic's: it may be long, and every read
 /// for a follower that catches up asks.
 #[derive(Debug, Default)]
@@ -139,6 +142,9 @@ impl Lists {
         let text = topic.configs.get(config.name)?;
         let key = (topic.id, config.name);
         if !self.known.get(&key).is_some_and(|list| Arc::ptr_eq(&list.text, text)) {
+            if self.known.len() >= KNOWN_MOST {
+                self.known.clear();
+            }
             self.known.insert(key, List::new(text));
             #[cfg(test)]
             {

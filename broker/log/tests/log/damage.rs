@@ -795,7 +795,8 @@ fn what_cannot_be_read_for_a_moment_is_no_damage() {
         let mut batches = 0;
         reader.check(partition(0), |_| batches += 1).map(|()| batches)
     };
-    let looks: [(&dyn Fn(&LogReader<SimulatedDisk>) -> Result<usize, ReadError>, _); 2] = [(&read, 8), (&scan, 10)];
+    type Look<'a> = &'a dyn Fn(&LogReader<SimulatedDisk>) -> Result<usize, ReadError>;
+    let looks: [(Look<'_>, usize); 2] = [(&read, 8), (&scan, 10)];
     for (look, batches) in looks {
         for point in 0.. {
             let (disk, _) = synced_partition();

@@ -167,9 +167,9 @@ fn whole_batches_behind_a_lost_one_are_kept_aside_wherever_that_is_cut_short() {
             assert_eq!(references(&disk), [20, 30]);
             assert!(disk.cut_file(&segment(), 2 * (61 + BYTES as u64) + 5));
             if cut {
-                disk.crash_after(point)
+                disk.crash_after(point);
             } else {
-                disk.kill_after(point)
+                disk.kill_after(point);
             }
             let complete = open(&disk).is_ok();
             stop();
