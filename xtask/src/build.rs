@@ -99,12 +99,11 @@ pub(crate) fn profiled_broker() -> anyhow::Result<PathBuf> {
 /// that is what was built, whatever became of the sources.
 pub(crate) fn tests_binary() -> anyhow::Result<Command> {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
-    let binaries = match BINARIES.get() {
-        Some(built) => built,
-        None => {
-            let built = static_binaries()?;
-            BINARIES.get_or_init(|| built)
-        }
+    let binaries = if let Some(built) = BINARIES.get() {
+        built
+    } else {
+        let built = static_binaries()?;
+        BINARIES.get_or_init(|| built)
     };
     let mut command = Command::new(binaries.join("chronik-tests"));
     command.current_dir(workspace()).env("CHRONIK_BIN", binaries.join("chronik"));

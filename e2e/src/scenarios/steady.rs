@@ -101,7 +101,7 @@ pub(super) fn steady_versions(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<Stri
 }
 
 /// The version of every object in a namespace, and behind an `@` that of its spec, by kind, name and identity. An
-/// EndpointSlice has no spec.
+/// `EndpointSlice` has no spec.
 pub(super) fn versions(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, String>> {
     let objects = kubectl.json(&["get", KINDS])?;
     let version = |object: &Value| {

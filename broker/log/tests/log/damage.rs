@@ -788,6 +788,8 @@ fn no_more_is_kept_aside_than_may_be() {
 /// A controller that is reset fails all that it is asked for a moment.
 #[test]
 fn what_cannot_be_read_for_a_moment_is_no_damage() {
+    type Look<'a> = &'a dyn Fn(&LogReader<SimulatedDisk>) -> Result<usize, ReadError>;
+
     let read = |reader: &LogReader<SimulatedDisk>| {
         reader.read(partition(0), Offset(4), Offset(20), 10_000).map(|found| found.len())
     };
@@ -795,7 +797,6 @@ fn what_cannot_be_read_for_a_moment_is_no_damage() {
         let mut batches = 0;
         reader.check(partition(0), |_| batches += 1).map(|()| batches)
     };
-    type Look<'a> = &'a dyn Fn(&LogReader<SimulatedDisk>) -> Result<usize, ReadError>;
     let looks: [(Look<'_>, usize); 2] = [(&read, 8), (&scan, 10)];
     for (look, batches) in looks {
         for point in 0.. {

@@ -114,8 +114,8 @@ impl<'a> Runs<'a> {
         let mut runs: Vec<_> = orders.map(|(order, measured)| (measured, self.begin(*order, LONG_GAP))).collect();
         // What is waited for here is Kubernetes, and one cluster's pods say nothing of another's.
         let prepared = thread::scope(|scope| {
-            let begin = |run: &Run<'_>| run.prepare().and_then(|()| run.start_first());
-            let begun: Vec<_> = runs.iter().map(|(_, run)| scope.spawn(move || begin(run))).collect();
+            let start = |run: &Run<'_>| run.prepare().and_then(|()| run.start_first());
+            let begun: Vec<_> = runs.iter().map(|(_, run)| scope.spawn(move || start(run))).collect();
             let ended = |run: thread::ScopedJoinHandle<'_, _>| run.join().unwrap_or_else(|_| bail!("it panicked"));
             begun.into_iter().map(ended).collect::<Vec<anyhow::Result<()>>>()
         });
