@@ -359,9 +359,10 @@ impl Leader {
             let Some(stream) = &mut progress.stream else { continue };
             // Such a message takes no credit. The next batch says it, or a later tick; but where the log begins is said at
             // once, as it may give room to a disk that has none for the batch. A follower that drops batches for want of room
-            // may be read from all the same, and what it is told has an end by what it is told in a second.
+            // may be read from all the same.
             let (_, told_start) = stream.last_sent;
-            let can_wait = stream.is_waited_for() && told_start == log_start && stands < STANDS_STILL;
+            let waits = stream.refused || (stream.is_waited_for() && stands < STANDS_STILL);
+            let can_wait = waits && told_start == log_start;
             if stream.last_sent != (high_watermark, log_start) && !can_wait {
                 stream.last_sent = (high_watermark, log_start);
                 let message = LeaderMessage::HighWatermark { high_watermark, log_start };
