@@ -15,7 +15,7 @@ fn meant(plant: Plant) -> (Invariant, u64) {
         Plant::DiskLies => (Invariant::InSyncHoldsCommitted, 0),
         Plant::StaleIsrChange => (Invariant::InSyncHoldsCommitted, 45),
         Plant::DiskRots => (Invariant::LogRecovers, 0),
-        Plant::StreamsRepeat => (Invariant::Converges, 270),
+        Plant::StreamsRepeat => (Invariant::Converges, 470),
         Plant::UncleanElection => (Invariant::ElectedIsEligible, 0),
         Plant::ElectionInOldEpoch => (Invariant::OneLeaderAnEpoch, 0),
         Plant::FencedStaysInSync => (Invariant::MetadataIsSound, 0),
