@@ -9,5 +9,9 @@ fn main() {
     // A dynamic program would ask for a C library that unpacks it; a static one brings its own (glibc 2.36 and newer).
     if is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_FEATURE", "crt-static") {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        // Functions of the same instructions are one. Rust's own linker can do that, which is the default there alone.
+        if is("CARGO_CFG_TARGET_ARCH", "x86_64") {
+            println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+        }
     }
 }
