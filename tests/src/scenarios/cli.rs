@@ -64,8 +64,8 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         let deleted = "topic delete-records short-0 --before -1 --output json";
         written
             .and_then(|_| line.fails("topic delete-records short-0 --before 4", "beyond the last record"))
-            .and_then(|_| line.ok(&format!("{deleted} --dry-run"), "", "\"log start\": 2"))
-            .and_then(|_| line.ok(deleted, "", "\"offsets removed\": 2"))
+            .and_then(|_| line.ok(&format!("{deleted} --dry-run"), "", "\"log_start\": 2"))
+            .and_then(|_| line.ok(deleted, "", "\"offsets_removed\": 2"))
             .and_then(|_| line.ok("consume short --to-end --format %o%v", "", "2c"))
     });
     report.check_result("topic elect", {
