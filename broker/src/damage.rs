@@ -108,7 +108,9 @@ pub(crate) fn repair(
         let extent = if log.wal_lost() { "an unknown number of".into() } else { damaged.len().to_string() };
         bail!(
             "the log is damaged in {extent} partitions and there is no other broker to repair it from: restore the \
-             data directory from a copy, or cut off what is damaged with `chronik log repair`, which keeps it aside"
+             data directory from a copy, or cut off what is damaged with \
+             `chronik log repair DATA_DIR --broker ID --cut-damaged`, which keeps it aside (with `--accept-wal-loss` too \
+             where the write-ahead log has lost its end)"
         );
     }
     // First the identity: after a crash in between, a log that is cut back must not pass for a whole one.

@@ -84,8 +84,8 @@ pub fn markdown() -> String {
     out.push_str(
         "\n## Broker properties\n\n\
          By Kafka's names, in the file's section `kafka`. Sizes are in bytes and times in milliseconds, or carry a unit \
-         of their own (`64MiB`, `10s`). \"Changed\" says how: with a *restart*, or while the cluster runs (`kafka-configs \
-         --alter --entity-type brokers`) for *one broker or all*, for *all* only, or \
+         of their own (`64MiB`, `10s`). \"Changed\" says how: with a *restart*, or while the cluster runs (`chronik \
+         config set broker ID`, or `cluster default` for all; `kafka-configs --alter --entity-type brokers`) for *one broker or all*, for *all* only, or \
          for *one broker* only. What is changed while the cluster runs goes \
          before the file: one broker's own value first, then that of all.\n\n\
          | Property | Type | Default | Changed | Meaning |\n|---|---|---|---|---|\n",
@@ -111,8 +111,8 @@ pub fn markdown() -> String {
     }
     out.push_str(
         "\n## Topic configs\n\n\
-         Given when a topic is created, and changed while it is there (`kafka-configs --alter --entity-type topics`). A \
-         topic's own value goes before the broker property that sets the default of all topics. A config with one value \
+         Given when a topic is created, and changed while it is there (`chronik config set topic NAME`, `kafka-configs --alter \
+         --entity-type topics`). A topic's own value goes before the broker property that sets the default of all topics. A config with one value \
          alone has no other behaviour yet, and any other value is refused.\n\n\
          | Config | Type | Default | Values | Broker property | Meaning |\n|---|---|---|---|---|---|\n",
     );
