@@ -281,7 +281,13 @@ impl Reconciler {
     }
 
     fn validate(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Cluster, InvalidSpec> {
-        let valid = validate::validate(cluster, &self.kept_image(cluster, observed))?;
+        let image = self.kept_image(cluster, observed);
+        let runs = match &observed.set {
+            Some(set) => set.template_of == Some(validate::hash_of_template(cluster, &image)),
+            // It is made again around its pods, and what they run with goes on.
+            None => !observed.pods.is_empty(),
+        };
+        let valid = validate::validate_running(cluster, &image, runs)?;
         let namespace = self.operator.as_ref().and_then(|operator| operator.split_once('/'));
         Ok(Cluster { operator_namespace: namespace.map(|(namespace, _)| namespace.to_owned()), ..valid })
     }
