@@ -29,8 +29,10 @@ pub enum Shape {
     Connections,
     /// One of these, and nothing else: with another one a broker would not start.
     OneOf(&'static [&'static str]),
-    /// One or some of these, each once, with commas between.
+    /// One or some of these, with commas between. Brokers take one that is there twice as if it were there once.
     SomeOf(&'static [&'static str]),
+    /// One or some of these, each once, with commas between.
+    EachOnceOf(&'static [&'static str]),
 }
 
 /// Where consumers read that name their rack (KIP-392).
@@ -41,7 +43,7 @@ pub const REPLICA_SELECTOR: Shape = Shape::OneOf(&[
 /// Which way a group with members of both protocols may go.
 pub const MIGRATION_POLICY: Shape = Shape::OneOf(&["bidirectional", "upgrade", "downgrade", "disabled"]);
 /// Who assigns partitions to groups of the new protocol.
-pub const ASSIGNORS: Shape = Shape::SomeOf(&["uniform", "range"]);
+pub const ASSIGNORS: Shape = Shape::EachOnceOf(&["uniform", "range"]);
 /// The protocols that groups may use.
 pub const REBALANCE_PROTOCOLS: Shape = Shape::SomeOf(&["classic", "consumer"]);
 
@@ -61,7 +63,8 @@ impl Shape {
             Self::Words => "^[a-zA-Z0-9]+(, ?[a-zA-Z0-9]+)*$",
             Self::Connections => "^[0-9a-fA-F.:]+:[0-9]{1,9}(, ?[0-9a-fA-F.:]+:[0-9]{1,9})*$",
             Self::OneOf(all) => return format!("^({})$", words(all)).into(),
-            Self::SomeOf(all) => return format!("^({})$", in_any_order(all)).into(),
+            Self::SomeOf(all) => return format!("^({0})(, ?({0}))*$", words(all)).into(),
+            Self::EachOnceOf(all) => return format!("^({})$", in_any_order(all)).into(),
         })
     }
 
@@ -79,7 +82,10 @@ impl Shape {
             Self::Words => "a word, or words with commas between",
             Self::Connections => "addresses with a count each, such as 10.0.0.7:200, with commas between",
             Self::OneOf(all) => return format!("one of {}", all.join(", ")).into(),
-            Self::SomeOf(all) => return format!("some of {}, each once, with commas between", all.join(", ")).into(),
+            Self::SomeOf(all) => return format!("some of {}, with commas between", all.join(", ")).into(),
+            Self::EachOnceOf(all) => {
+                return format!("some of {}, each once, with commas between", all.join(", ")).into();
+            }
         })
     }
 
@@ -97,7 +103,8 @@ impl Shape {
             Self::Words => words(value).all(is_word),
             Self::Connections => words(value).all(is_connections),
             Self::OneOf(all) => all.contains(&value),
-            Self::SomeOf(all) => {
+            Self::SomeOf(all) => words(value).all(|word| all.contains(&word)),
+            Self::EachOnceOf(all) => {
                 let given = words(value).collect::<Vec<_>>();
                 given.iter().enumerate().all(|(at, word)| all.contains(word) && !given[..at].contains(word))
             }
@@ -353,7 +360,8 @@ pub fn range(name: &str) -> RangeInclusive<u64> {
                 | Shape::Words
                 | Shape::Connections
                 | Shape::OneOf(_)
-                | Shape::SomeOf(_),
+                | Shape::SomeOf(_)
+                | Shape::EachOnceOf(_),
             )
             | None,
         ) => 0..=u64::MAX,
@@ -412,6 +420,7 @@ mod tests {
             (REPLICA_SELECTOR, "org-apache.kafka.common.replica.RackAwareReplicaSelector", false),
             (REBALANCE_PROTOCOLS, "classic", true),
             (REBALANCE_PROTOCOLS, "classic, consumer", true),
+            (REBALANCE_PROTOCOLS, "classic,classic", true),
             (REBALANCE_PROTOCOLS, "classic,streams", false),
             (ASSIGNORS, "range, uniform", true),
             (ASSIGNORS, "range,range", false),
@@ -421,9 +430,9 @@ mod tests {
     }
 
     #[test]
-    fn some_of_several_is_each_of_them_once_at_most() {
+    fn each_once_of_several_names_none_of_them_twice() {
         assert_eq!(ASSIGNORS.pattern(), "^(uniform(, ?(range))?|range(, ?(uniform))?)$");
-        assert_eq!(Shape::SomeOf(&["one"]).pattern(), "^(one)$");
+        assert_eq!(Shape::EachOnceOf(&["one"]).pattern(), "^(one)$");
     }
 
     #[test]

@@ -183,6 +183,11 @@ pub struct BrokerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i64>,
 
+    /// How many partitions its disk has lost something of that it has not got back, as was heard last; none while that was
+    /// never heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<i64>,
+
     /// What keeps it from being ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -17,17 +17,14 @@ use tracing::{debug, warn};
 /// How often those that fail are counted, and what is known of those that are gone is forgotten: of an object that is gone
 /// there is no reconcile.
 pub(crate) const TIDY: Duration = Duration::from_secs(5);
-/// So many objects of a kind are reconciled at once. Nearly all of it is waiting: with fewer, some clusters whose brokers
-/// do not answer would be waited for by all others. What one holds meanwhile is what was read of its cluster, some 100 kB.
-const CONCURRENCY: u16 = 64;
 /// Several changes at once are one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// An object that is on its way out, gone, or another operator's is not looked at again before this.
 const RESYNC: Duration = Duration::from_mins(10);
 
-/// How loops run.
-pub(crate) fn config() -> Config {
-    Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE)
+/// How loops run that reconcile so many objects at once.
+pub(crate) fn config(concurrency: u16) -> Config {
+    Config::default().concurrency(concurrency).debounce(DEBOUNCE)
 }
 
 /// All objects of a kind, or those of a namespace.

@@ -20,6 +20,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::debug;
 
+/// So many clusters are reconciled at once. Nearly all of it is waiting: with fewer, some clusters whose brokers do not answer
+/// would be waited for by all others. What one holds meanwhile is what was read of it, some 100 kB.
+const CONCURRENCY: u16 = 64;
+
 /// How often the budget of disruptions is brought to what is so, of a cluster whose reconcile fails: however long that is
 /// not tried again.
 const GUARD: Duration = Duration::from_secs(5);
@@ -46,7 +50,7 @@ pub async fn run(
 ) {
     let (client, name) = (reconciler.client.clone(), namespace.unwrap_or("all").to_owned());
     let controller = Controller::new(api::<Guarded>(&client, namespace), watcher::Config::default())
-        .with_config(attempts::config())
+        .with_config(attempts::config(CONCURRENCY))
         .owns(api::<StatefulSet>(&client, namespace), managed())
         .owns(api::<Service>(&client, namespace), managed())
         .owns(api::<ConfigMap>(&client, namespace), managed())

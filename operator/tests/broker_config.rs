@@ -63,8 +63,8 @@ fn a_broker_knows_every_property_that_is_offered_in_the_shape_that_is_offered() 
             Shape::Size => &["125829120", "120MB", "150 MiB"],
             Shape::Duration => &["20000", "20000ms", "20s", "1 m", "1min", "1h", "1d"],
             Shape::OneOf(all) => all,
-            Shape::SomeOf(_) if *name == "group.consumer.assignors" => &["uniform", "range,uniform", "range, uniform"],
             Shape::SomeOf(_) => &["classic", "classic,consumer", "classic, consumer"],
+            Shape::EachOnceOf(_) => &["uniform", "range,uniform", "range, uniform"],
             other => panic!("{name} is {other:?}, which no file has"),
         };
         for value in values {
@@ -165,6 +165,7 @@ fn what_a_broker_would_not_start_with_is_refused_and_nothing_else() {
         (json!({ "group.consumer.migration.policy": "upgrade" }), true),
         (json!({ "group.coordinator.rebalance.protocols": "consumer" }), false),
         (json!({ "group.coordinator.rebalance.protocols": "classic" }), true),
+        (json!({ "group.coordinator.rebalance.protocols": "classic,classic" }), true),
         (json!({ "group.coordinator.rebalance.protocols": "classic,streams" }), false),
         (json!({ "group.lag.metrics.max.partitions": 0 }), true),
         (json!({ "group.max.session.timeout.ms": "5s" }), false),

@@ -13,6 +13,7 @@ mod made_again;
 mod many;
 mod node_given_up;
 mod node_lost;
+mod one_namespace;
 mod pod_comes_back;
 mod produce_consume;
 mod readme;
@@ -141,6 +142,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: node_given_up::run,
     },
     Scenario { name: "node-lost", about: "a node stops for six minutes under load", full: true, run: node_lost::run },
+    Scenario {
+        name: "one-namespace",
+        about: "an operator of one namespace makes a cluster there, and leaves that of another one alone",
+        full: true,
+        run: one_namespace::run,
+    },
     Scenario {
         name: "made-again",
         about: "a deleted cluster is made again: with fewer brokers refused, as it was with the same data",

@@ -234,6 +234,7 @@ fn broker_facts(broker: chronik_admin::Broker) -> BrokerFacts {
         leaders: broker.leaders,
         replicas: broker.replicas,
         only_replica: broker.only_replica,
+        damaged: broker.damaged,
     }
 }
 

@@ -88,6 +88,8 @@ pub struct BrokerFacts {
     pub replicas: u32,
     /// Those of them that are the only ones of their partitions.
     pub only_replica: u32,
+    /// Those of them of which its disk has lost something. `None` where the controller's leader has not heard it.
+    pub damaged: Option<u32>,
 }
 
 /// How far a broker takes part.

@@ -49,13 +49,14 @@ pub(super) fn cluster(cluster: &ChronikCluster) -> String {
             known(broker.fenced),
             count(broker.leaders),
             count(broker.replicas),
+            count(broker.damaged),
             controller.to_owned(),
             why,
         ]
     };
     text.push('\n');
     text.push_str(&table(
-        &["BROKER", "POD", "READY", "IN SYNC", "FENCED", "LEADS", "REPLICAS", "CONTROLLER", "WHY"],
+        &["BROKER", "POD", "READY", "IN SYNC", "FENCED", "LEADS", "REPLICAS", "DAMAGED", "CONTROLLER", "WHY"],
         status.brokers.iter().map(broker),
     ));
     text.push('\n');
@@ -133,7 +134,8 @@ mod tests {
                 "controller": { "leader": 0 },
                 "plan": { "action": "restart broker 1", "reason": "UnderReplicated", "message": "3 partitions" },
                 "brokers": [
-                    { "id": 0, "pod": "demo-0", "ready": true, "fenced": false, "inSync": true, "leaders": 9, "replicas": 12 },
+                    { "id": 0, "pod": "demo-0", "ready": true, "fenced": false, "inSync": true, "leaders": 9, "replicas": 12,
+                      "damaged": 2 },
                     { "id": 1, "pod": "demo-1", "ready": false, "reason": "no pod" }
                 ],
                 "dynamicConfig": [{ "name": "log.retention.ms", "value": "5", "inForce": true }]
@@ -144,9 +146,9 @@ mod tests {
 demo: 1 of 2 brokers ready; of 9 partitions 3 are under-replicated, 0 offline
 next: restart broker 1 (UnderReplicated): 3 partitions
 
-BROKER  POD     READY  IN SYNC  FENCED   LEADS  REPLICAS  CONTROLLER  WHY
-0       demo-0  yes    yes      no       9      12        leader
-1       demo-1  no     unknown  unknown  ?      ?                     no pod
+BROKER  POD     READY  IN SYNC  FENCED   LEADS  REPLICAS  DAMAGED  CONTROLLER  WHY
+0       demo-0  yes    yes      no       9      12        2        leader
+1       demo-1  no     unknown  unknown  ?      ?         ?                    no pod
 
 CONDITION  STATUS  REASON  MESSAGE
 

@@ -281,7 +281,13 @@ impl Reconciler {
     }
 
     fn validate(&self, cluster: &ChronikCluster, observed: &Observed) -> Result<Cluster, InvalidSpec> {
-        let valid = validate::validate(cluster, &self.kept_image(cluster, observed))?;
+        let image = self.kept_image(cluster, observed);
+        let runs = match &observed.set {
+            Some(set) => set.template_of == Some(validate::hash_of_template(cluster, &image)),
+            // It is made again around its pods, and what they run with goes on.
+            None => !observed.pods.is_empty(),
+        };
+        let valid = validate::validate_running(cluster, &image, runs)?;
         let namespace = self.operator.as_ref().and_then(|operator| operator.split_once('/'));
         Ok(Cluster { operator_namespace: namespace.map(|(namespace, _)| namespace.to_owned()), ..valid })
     }
@@ -390,7 +396,7 @@ fn readable(stored: &DynamicObject) -> Result<ChronikCluster, serde_json::Error>
     serde_json::from_value(serde_json::to_value(stored)?)
 }
 
-/// The events to publish: for conditions that have changed, and for another plan.
+/// The events to publish: for conditions that have changed, for another plan, and for disks that have lost something.
 fn news(before: &ChronikClusterStatus, after: &ChronikClusterStatus) -> Vec<News> {
     let conditions = status::changes(before, after).map(|change| News {
         warning: status::is_trouble(change),
@@ -405,7 +411,19 @@ fn news(before: &ChronikClusterStatus, after: &ChronikClusterStatus) -> Vec<News
         action: "Plan",
         ..News::default()
     });
-    conditions.chain(plan).collect()
+    let damaged = status::newly_damaged(before, after).map(|broker| News {
+        warning: true,
+        reason: "DiskDamaged".to_owned(),
+        note: format!(
+            "{}: its disk has lost something of {} partitions; what, and whether others have it, is said by: chronik \
+             cluster health",
+            broker.pod,
+            broker.damaged.unwrap_or_default()
+        ),
+        action: "Reconcile",
+        related: None,
+    });
+    conditions.chain(plan).chain(damaged).collect()
 }
 
 /// Stands for a resource whose spec cannot be read, in a report: it asks for the brokers that there are.

@@ -75,6 +75,12 @@ pub struct InvalidSpec {
 
 /// Fills in the defaults. `image` is the one for clusters that do not name theirs.
 pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, InvalidSpec> {
+    validate_running(cluster, image, false)
+}
+
+/// The same; with `runs`, of a cluster whose template was made from this spec already. What an older operator has made pods
+/// from is followed as that one did: a check that came with a newer one is for what is made from now on.
+pub fn validate_running(cluster: &ChronikCluster, image: &str, runs: bool) -> Result<Cluster, InvalidSpec> {
     let spec = &cluster.spec;
     let mut problems = Vec::new();
     check_name(&cluster.name_any(), &mut problems);
@@ -89,7 +95,7 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
     check_sizes(spec, &mut problems);
     check_groups(spec, &mut problems);
     let pod = spec.pod.clone().unwrap_or_default();
-    let affinity = affinity(&pod, &mut problems);
+    let affinity = affinity(&pod, runs, &mut problems);
     check_labels(&pod, &mut problems);
     check_listeners(spec, &mut problems);
     let rebalance_rate = rebalance_rate(spec, &mut problems);
@@ -120,14 +126,14 @@ pub fn validate(cluster: &ChronikCluster, image: &str) -> Result<Cluster, Invali
         rebalance_rate,
         pod,
         affinity,
-        template_of: template_of(cluster, image),
+        template_of: hash_of_template(cluster, image),
         restart: cluster.annotations().get(RESTART).cloned(),
     })
 }
 
 /// The same for two specs that pods of one kind are made from, whatever the operator's version makes of them. What brokers
 /// take up while they run is none of their pods' business.
-fn template_of(cluster: &ChronikCluster, image: &str) -> String {
+pub fn hash_of_template(cluster: &ChronikCluster, image: &str) -> String {
     let (spec, restart) = (&cluster.spec, cluster.annotations().get(RESTART));
     let counts = (spec.replication_factor(), default_min_insync(spec));
     let image = spec.image.as_deref().unwrap_or(image);
@@ -170,10 +176,11 @@ fn rebalance_rate(spec: &ChronikClusterSpec, problems: &mut Vec<String>) -> Opti
 }
 
 /// The API server does not look into it: what is not understood would be dropped without a word, and with it the rules that
-/// brokers are placed by.
-fn affinity(pod: &PodOptions, problems: &mut Vec<String>) -> Option<Affinity> {
+/// brokers are placed by. Where pods run without it, they have been placed, and it stays dropped.
+fn affinity(pod: &PodOptions, runs: bool, problems: &mut Vec<String>) -> Option<Affinity> {
     let given = pod.affinity.as_ref()?;
     match serde_json::from_value::<Affinity>(given.clone()) {
+        Ok(affinity) if runs => Some(affinity),
         Ok(affinity) => {
             let understood = serde_json::to_value(&affinity).unwrap_or_default();
             let unknown = lost(given, &understood, "pod.affinity");
@@ -487,6 +494,15 @@ mod tests {
             let expected = field.map(|field| format!("pod.affinity.{field}: this operator knows no such field there"));
             assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{affinity}");
         }
+    }
+
+    #[test]
+    fn rules_that_pods_were_made_from_already_are_not_refused_for_what_was_dropped_of_them() {
+        let of = |affinity: &Value| cluster(&json!({ "storage": { "size": "1Gi" }, "pod": { "affinity": affinity } }));
+        let (dropped, unreadable) = (of(&json!({ "podAntiAfinity": {} })), of(&json!({ "nodeAffinity": 7 })));
+        assert_eq!(validate_running(&dropped, "chronik:1", true).unwrap().affinity, Some(Affinity::default()));
+        assert!(validate_running(&dropped, "chronik:1", false).is_err());
+        assert!(validate_running(&unreadable, "chronik:1", true).is_err(), "nothing was ever made of that");
     }
 
     #[test]

@@ -182,6 +182,19 @@ pub fn changes<'a>(
     })
 }
 
+/// The brokers of which nothing was known to be damaged before, and is now.
+pub fn newly_damaged<'a>(
+    before: &'a ChronikClusterStatus,
+    after: &'a ChronikClusterStatus,
+) -> impl Iterator<Item = &'a BrokerStatus> {
+    let was_damaged = move |id: i32| before.brokers.iter().any(|broker| broker.id == id && is_damaged(broker));
+    after.brokers.iter().filter(move |broker| is_damaged(broker) && !was_damaged(broker.id))
+}
+
+fn is_damaged(broker: &BrokerStatus) -> bool {
+    broker.damaged.is_some_and(|count| count > 0)
+}
+
 /// How soon the passing of time alone may change what is reported.
 pub fn changes_after(status: &ChronikClusterStatus) -> Option<Duration> {
     status.brokers.iter().any(|broker| broker.missing_since.is_some()).then_some(MISSING_MAX)
@@ -420,6 +433,7 @@ fn broker(
 ) -> BrokerStatus {
     let name = format!("{}-{id}", cluster.name_any());
     let known = observed.facts.known().and_then(|facts| facts.brokers.get(&id));
+    let last = before.brokers.iter().find(|broker| broker.id == id);
     let as_known = BrokerStatus {
         id,
         pod: name,
@@ -428,13 +442,15 @@ fn broker(
         cordoned: known.map(|broker| broker.cordoned),
         leaders: known.map(|broker| broker.leaders.into()),
         replicas: known.map(|broker| broker.replicas.into()),
+        // What a disk has lost it lacks as well while nobody hears of it.
+        damaged: known.and_then(|broker| broker.damaged).map(i64::from).or_else(|| last.and_then(|last| last.damaged)),
         ..BrokerStatus::default()
     };
     let Some(pod) = observed.pods.iter().find(|pod| pod.ordinal == id) else {
-        let known = before.brokers.iter().find(|broker| broker.id == id).and_then(|b| b.missing_since.clone());
+        let since = last.and_then(|last| last.missing_since.clone());
         return BrokerStatus {
             reason: Some("no pod".to_owned()),
-            missing_since: Some(known.unwrap_or_else(|| whole_seconds(now))),
+            missing_since: Some(since.unwrap_or_else(|| whole_seconds(now))),
             ..as_known
         };
     };

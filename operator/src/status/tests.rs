@@ -100,6 +100,27 @@ fn the_status_has_of_each_broker_whether_it_is_in_sync_and_its_replicas() {
 }
 
 #[test]
+fn what_a_disk_has_lost_is_remembered_while_nobody_says_it_and_is_news_once() {
+    let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let mut before = first(&observed, &Attempt::Applied);
+    assert_eq!(before.brokers[1].damaged, None);
+    for (said, damaged, news) in
+        [(Some(0), 0, false), (Some(2), 2, true), (Some(3), 3, false), (None, 3, false), (Some(0), 0, false)]
+    {
+        if let Known::Is(facts) = &mut observed.facts {
+            facts.brokers.get_mut(&1).unwrap().damaged = said;
+        }
+        let after = at(&before, &observed, &Attempt::Applied, NOW);
+        assert_eq!(after.brokers[1].damaged, Some(damaged), "{said:?}");
+        let of = newly_damaged(&before, &after).map(|broker| broker.id).collect::<Vec<_>>();
+        assert_eq!(of, if news { vec![1] } else { vec![] }, "{said:?}");
+        before = after;
+    }
+    observed.facts = Known::Unknown("no leader".to_owned());
+    assert_eq!(at(&before, &observed, &Attempt::Applied, NOW).brokers[1].damaged, Some(0));
+}
+
+#[test]
 fn a_new_cluster_starts_and_that_is_no_fault() {
     let status = first(&observed(&[PodState::Ready, waiting("ContainerCreating")]), &Attempt::Applied);
     let expected = ["Ready=False BrokersNotReady", "Progressing=True Starting", "Degraded=False AsExpected"];

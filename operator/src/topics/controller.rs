@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// So many topics are reconciled at once. Of a topic that is new, all resources of its namespace are read, and brokers and the
+/// API server have clusters to answer for too: topics are many, and wait better than these.
+const CONCURRENCY: u16 = 16;
 /// What one reconcile may take.
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -31,8 +34,8 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let client = reconciler.client.clone();
-    let controller =
-        Controller::new(api::<Guarded>(&client, namespace), watcher::Config::default()).with_config(attempts::config());
+    let controller = Controller::new(api::<Guarded>(&client, namespace), watcher::Config::default())
+        .with_config(attempts::config(CONCURRENCY));
     let topics = controller.store();
     let known = topics.clone();
     let clusters = Clusters::default();

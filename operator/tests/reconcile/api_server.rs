@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Hangs,
     /// It is not done, and answered by this.
     Refused(StatusCode),
+    /// It is not done, and answered by this, with another reason than is usual for it.
+    RefusedAs(StatusCode, &'static str),
     /// It is done, and answered by this.
     Done(StatusCode),
 }
@@ -111,6 +113,11 @@ impl ApiServer {
                 let (code, answer) = match server.fault(&head.method, &head.uri) {
                     Some(Fault::Hangs) => std::future::pending().await,
                     Some(Fault::Refused(code)) => status(code),
+                    Some(Fault::RefusedAs(code, reason)) => {
+                        let (code, mut answer) = status(code);
+                        answer["reason"] = json!(reason);
+                        (code, answer)
+                    }
                     Some(Fault::Done(code)) => {
                         server.answer(&head.method, &head.uri, kind, &body);
                         status(code)

@@ -71,3 +71,17 @@ async fn an_object_that_somebody_else_writes_at_the_same_time_is_no_fault() {
     world.run_until_idle().await;
     assert_ne!(world.server.get("services", &service).unwrap()["spec"]["selector"], json!({ "of": "nobody" }));
 }
+
+#[tokio::test]
+async fn who_refuses_with_the_code_of_a_conflict_and_for_another_reason_is_heard() {
+    let world = World::with_cluster(3);
+    world.run_until_idle().await;
+    let service = world.server.all("services")[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    world.server.change("services", &service, |service| service["spec"]["selector"] = json!({ "of": "nobody" }));
+    world.server.set_faults(Some(|resource, verb| {
+        let refused = Fault::RefusedAs(StatusCode::CONFLICT, "AlreadyExists");
+        ((resource, verb) == ("services", "patch")).then_some(refused)
+    }));
+    assert!(matches!(world.reconcile().await, Err(ReconcileError::Apply(_))));
+    assert_eq!(world.condition("Degraded")["reason"], "ApplyFailed");
+}

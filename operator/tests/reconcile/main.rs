@@ -12,6 +12,7 @@ mod outside;
 mod rbac;
 mod start;
 mod topics;
+mod upgrade;
 mod world;
 
 use chronik_operator::reconcile::ReconcileError;

@@ -1,4 +1,4 @@
-//! Brokers that do not come up.
+//! Brokers that do not come up, or have lost something.
 
 use crate::world::World;
 use serde_json::{Value, json};
@@ -60,4 +60,21 @@ async fn a_broker_that_never_becomes_ready_is_said_in_a_condition_an_event_and_t
         world.reconcile().await.unwrap();
         assert_eq!(world.server.writes(), Vec::<String>::new(), "it is said once");
     }
+}
+
+#[tokio::test]
+async fn a_disk_that_has_lost_something_is_shown_and_told_of_once() {
+    let world = World::with_cluster(3);
+    world.run_until_idle().await;
+    let told = || {
+        let events = world.server.all("events").into_iter().filter(|event| event["reason"] == "DiskDamaged");
+        events.map(|event| event["note"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((&world.status()["brokers"][1]["damaged"], told().len()), (&json!(0), 0));
+    world.brokers.state.lock().unwrap().damaged.insert(1, 7);
+    world.settle_for(3).await;
+    assert_eq!(world.status()["brokers"][1]["damaged"], 7);
+    let told = told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("demo-1: its disk has lost something of 7 partitions"), "{told:?}");
 }

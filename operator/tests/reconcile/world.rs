@@ -209,6 +209,8 @@ pub(crate) struct BrokersState {
     /// Why nobody is sure.
     pub(crate) unsure: Option<String>,
     pub(crate) under_replicated: u32,
+    /// How many partitions the disks of brokers have lost something of.
+    pub(crate) damaged: BTreeMap<i32, u32>,
     /// Why nobody may stop.
     pub(crate) refuse: Option<String>,
     pub(crate) permit: Option<Permit>,
@@ -254,10 +256,11 @@ impl FakeBrokers {
             let standing = if fenced { Standing::Fenced } else { Standing::InSync };
             let cordoned = state.cordoned.contains(&id);
             let replicas = state.draining.unwrap_or_default();
-            Some((
-                id,
-                BrokerFacts { incarnation, standing, cordoned, voter: id < 3, replicas, ..BrokerFacts::default() },
-            ))
+            let damaged = Some(state.damaged.get(&id).copied().unwrap_or_default());
+            let voter = id < 3;
+            let facts =
+                BrokerFacts { incarnation, standing, cordoned, voter, replicas, damaged, ..BrokerFacts::default() };
+            Some((id, facts))
         };
         Ok(Facts {
             cluster: state.cluster.clone(),

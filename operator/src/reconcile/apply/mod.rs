@@ -37,7 +37,7 @@ where
     let deleted = async {
         match api.delete(&seen.name, &parameters).await {
             Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(false),
             Err(source) => Err(ApplyError::Api { kind: kind.clone(), name: seen.name.clone(), source }),
         }
     };

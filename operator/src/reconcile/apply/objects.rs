@@ -94,8 +94,9 @@ async fn write(client: &Client, namespace: &str, desired: &Desired) -> Result<Ou
     }
     let manager = PatchParams::apply(MANAGER).force();
     let written = match api.patch(&name, &manager, &Patch::Apply(&object)).await {
-        // It has changed since it was read just now: that is no fault of anybody's.
-        Err(kube::Error::Api(status)) if (seen.is_some() || live.is_some()) && status.code == 409 => {
+        // It has changed since it was read just now: that is no fault of anybody's. Who refuses it with the same code for
+        // another reason is heard.
+        Err(kube::Error::Api(status)) if (seen.is_some() || live.is_some()) && status.is_conflict() => {
             return Ok(Outcome::Overtaken);
         }
         written => written.map_err(failed)?,

@@ -33,7 +33,9 @@ pub(crate) async fn change(client: &Client, namespace: &str, change: &VolumeChan
 async fn try_to(client: &Client, namespace: &str, change: &VolumeChange) -> Result<Changed, ApplyError> {
     let refused = match write(client, namespace, change).await {
         Ok(()) => return Ok(Changed::Done),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return Ok(Changed::Overtaken),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+            return Ok(Changed::Overtaken);
+        }
         Err(error @ kube::Error::Api(_)) if change.size.is_some() && is_refusal(&error) => api_error::words(&error),
         Err(source) => return Err(failed(change, source)),
     };

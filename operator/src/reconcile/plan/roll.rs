@@ -110,7 +110,8 @@ fn unused_permit(observed: &Observed, plan: &mut Plan) {
 
 /// A pod of an older template that does not run, while every other broker serves or is stuck in an older one too. One that
 /// is missing, or cannot run with the present template, is away already: what keeps it away would take this one as well. Nor
-/// is any replaced while another broker has the permit: that one may serve already, and has yet to catch up.
+/// is any replaced while another broker has the permit, which may serve already and have yet to catch up: unless the brokers
+/// say that this one is all that is missing.
 fn stuck(cluster: &Cluster, observed: &Observed, outdated: &[&ObservedPod]) -> Option<Step> {
     let is_outdated = |pod: &ObservedPod| outdated.iter().any(|outdated| outdated.ordinal == pod.ordinal);
     let another_is_away = observed.pods.iter().any(|pod| match pod.state {
@@ -121,8 +122,12 @@ fn stuck(cluster: &Cluster, observed: &Observed, outdated: &[&ObservedPod]) -> O
     if another_is_away || !all_there(cluster, observed) {
         return None;
     }
-    let permitted = observed.facts.known().and_then(|facts| facts.permit.as_ref()).map(|permit| permit.broker);
-    let mut may_go = outdated.iter().rev().filter(|pod| permitted.is_none_or(|broker| broker == pod.ordinal));
+    let waits_for_another = |pod: &ObservedPod| {
+        let Some(facts) = observed.facts.known() else { return false };
+        let of_another = facts.permit.as_ref().is_some_and(|permit| permit.broker != pod.ordinal);
+        of_another && !is_away_alone(pod.ordinal, facts)
+    };
+    let mut may_go = outdated.iter().rev().filter(|pod| !waits_for_another(pod));
     may_go.find_map(|pod| match &pod.state {
         PodState::Failing(why) => {
             let why = why.split_once(": ").map_or(why.as_str(), |(gist, _)| gist).to_owned();
@@ -130,6 +135,13 @@ fn stuck(cluster: &Cluster, observed: &Observed, outdated: &[&ObservedPod]) -> O
         }
         PodState::Ready | PodState::Waiting(_) => None,
     })
+}
+
+/// Whether the controller counts on a broker for nothing, and all others are in sync.
+fn is_away_alone(broker: i32, facts: &Facts) -> bool {
+    let as_expected =
+        |(id, standing): (i32, Standing)| standing == if id == broker { Standing::Fenced } else { Standing::InSync };
+    facts.brokers.iter().map(|(id, known)| (*id, known.standing)).all(as_expected)
 }
 
 /// A pod of an older template that may yet become ready, and may never: the only one that does not serve. Its deletion takes
@@ -391,6 +403,26 @@ mod tests {
             observed.pods[1].state = failing("CrashLoopBackOff: disk full");
             change(&mut observed);
             assert_eq!(planned(&observed), "restart broker 1: BrokerNotReady", "{what}");
+        }
+    }
+
+    #[test]
+    fn a_stuck_pod_whose_broker_alone_is_missing_waits_for_nobodys_permit() {
+        type Change = fn(&mut Observed);
+        const WAITS: &str = "restart broker 2: BrokerNotReady";
+        let cases: &[(&str, Change, &str)] = &[
+            ("all others are in sync", |_| {}, "replace the pod of broker 1, stuck in CrashLoopBackOff"),
+            ("it counts", |o| facts(o).brokers.get_mut(&1).unwrap().standing = Standing::Recovering, WAITS),
+            ("another is behind", |o| facts(o).brokers.get_mut(&0).unwrap().standing = Standing::Recovering, WAITS),
+            ("another is fenced", |o| facts(o).brokers.get_mut(&2).unwrap().standing = Standing::Fenced, WAITS),
+        ];
+        for (what, change, expected) in cases {
+            let mut observed = outdated();
+            observed.pods[1].state = failing("CrashLoopBackOff: disk full");
+            facts(&mut observed).permit = Some(permit(2, "i2"));
+            facts(&mut observed).brokers.get_mut(&1).unwrap().standing = Standing::Fenced;
+            change(&mut observed);
+            assert_eq!(planned(&observed), *expected, "{what}");
         }
     }
 
