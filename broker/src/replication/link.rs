@@ -23,6 +23,9 @@ pub const CATCH_UP_BYTES: usize = 2 << 20;
 /// What logs begin with may be so much beyond [`CREDIT_BYTES`]: who needs it waits in no queue, but asks again after a while,
 /// and would find the credit used up by appends for as long as there are enough of them.
 const BEGINNINGS_BYTES: u64 = MAX_ENCODED_LEN as u64;
+/// What a follower is done with is worth a write of its own from so many bytes on. Less goes with what is written next, which
+/// mostly is the acknowledgement of the same round.
+const CREDIT_ALONE: u64 = 64 << 10;
 /// Frames gathered into one write.
 const WRITE_FRAMES: usize = 256;
 /// What is written when there is nothing to say, so that the peer knows that this side is there.
@@ -301,7 +304,7 @@ pub(super) async fn write_loop(
     loop {
         tokio::select! {
             n = frames.recv_many(&mut queued, WRITE_FRAMES) => if n == 0 { return Ok(()) },
-            () = changed(account.as_deref()) => {}
+            () = has_much(account.as_deref(), returned) => {}
             () = tokio::time::sleep(PING_EVERY) => queued.push(Frame::Ping),
         }
         if let Some(account) = &account {
@@ -321,10 +324,11 @@ pub(super) async fn write_loop(
     }
 }
 
-async fn changed(account: Option<&CreditAccount>) {
-    match account {
-        Some(account) => account.changed.notified().await,
-        None => std::future::pending().await,
+/// Waits until much more is done with than was returned.
+async fn has_much(account: Option<&CreditAccount>, returned: u64) {
+    let Some(account) = account else { return std::future::pending().await };
+    while account.done.load(Ordering::Acquire) - returned < CREDIT_ALONE {
+        account.changed.notified().await;
     }
 }
 
@@ -481,6 +485,34 @@ mod tests {
         assert!(queue.try_recv().is_ok() && queue.try_recv().is_err());
         assert!(link.credit.returned(CREDIT_BYTES), "the append goes on");
         assert!(link.credit.take(1) && begin(1));
+    }
+
+    /// A round that made little durable costs the follower one write, and the leader one read.
+    #[tokio::test]
+    async fn a_little_credit_goes_with_the_next_frame_and_much_at_once() {
+        let account = Arc::new(CreditAccount::default());
+        let little = CREDIT_ALONE - 1;
+        drop(account.received(little as usize));
+        {
+            let mut much = std::pin::pin!(has_much(Some(account.as_ref()), 0));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(much.as_mut().poll(&mut context).is_pending());
+            drop(account.received(1));
+            assert!(much.as_mut().poll(&mut context).is_ready());
+        }
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let (frames, queue) = mpsc::unbounded_channel();
+        account.done.store(little, Ordering::Release);
+        frames.send(Frame::Refused { reason: String::new() }).unwrap();
+        let both = async {
+            let mut read = async || Frame::read(&mut far, 1 << 10, Duration::from_mins(1)).await.unwrap();
+            (read().await, read().await)
+        };
+        let both = tokio::select! {
+            both = both => both,
+            ended = write_loop(near, queue, Some(Arc::clone(&account))) => panic!("{ended:?}"),
+        };
+        assert!(matches!(both, (Frame::Refused { .. }, Frame::Credit { bytes }) if bytes == little), "{both:?}");
     }
 
     #[tokio::test]
