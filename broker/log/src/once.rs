@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::wal::entry::Entry;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -87,7 +87,7 @@ impl<D: Disk> Once<D> {
     ) -> Result<Vec<Entry<'a>>, LogError> {
         self.ahead.clear();
         self.changed.extend(ops.iter().filter(|op| changes(store, op)).map(Op::partition));
-        let mut announcing = HashSet::new();
+        let mut announcing = BTreeSet::new();
         let total: usize = ops.iter().map(Op::bytes).sum();
         if self.allowed.load(Ordering::Relaxed) && total >= store.options.write_once_bytes {
             for (tp, batches) in large(ops, store.options.write_once_bytes) {
@@ -102,12 +102,12 @@ impl<D: Disk> Once<D> {
                         other => self.ahead.extend(other?.map(|ahead| (tp, ahead))),
                     }
                 } else {
-                    store.sync_names(tp)?;
                     announcing.insert(tp);
                     self.announced.insert(tp, uid);
                 }
             }
         }
+        store.sync_names(&announcing)?;
         let mut places: HashMap<_, _> = self.ahead.iter().map(|(tp, ahead)| (*tp, ahead.places.iter())).collect();
         let entry = |op: &'a Op| match op {
             Op::Append { partition, batch } => match places.get_mut(partition).and_then(Iterator::next) {

@@ -55,6 +55,11 @@ impl Owner {
         else {
             return drop(reply.send(Err(ReadError::NotLeader.into())));
         };
+        if spec.last_fetched_epoch.is_some_and(|last| last > hosted.replica.leader_epoch()) {
+            // It has read from a leader that this broker has not heard of yet. Kafka says OFFSET_OUT_OF_RANGE, upon which
+            // clients begin anew.
+            return drop(reply.send(Err(ReadError::UnknownLeaderEpoch.into())));
+        }
         if let Some(waiter) = &spec.waiter {
             hosted.wait(waiter.clone());
         }
@@ -194,9 +199,14 @@ fn end_of(hosted: &Hosted, epoch: LeaderEpoch) -> EpochEnd {
     EpochEnd { epoch: found.map(|(e, _)| e), end: found.map(|(_, end)| end) }
 }
 
-/// Where the client's log went another way, if it says enough to tell (KIP-595).
+/// Where the client's log went another way, if it says enough to tell (KIP-595). What is before this log's start is gone,
+/// and nobody can tell any more: who wants it is out of range, as in Kafka. A follower's log without records (its leader's
+/// have all been removed, or it has just begun) has nothing to tell by: whoever has read up to there goes on there.
 fn diverging(hosted: &Hosted, spec: &FetchSpec) -> Option<EpochEnd> {
     let last = spec.last_fetched_epoch?;
+    if spec.offset < hosted.replica.log_start() || hosted.replica.epochs().is_empty() {
+        return None;
+    }
     let end = end_of(hosted, last);
     let same_way = end.epoch == Some(last) && end.end.is_some_and(|e| e >= spec.offset);
     (!same_way).then_some(end)

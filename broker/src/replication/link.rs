@@ -3,6 +3,7 @@
 use super::frame::{Ack, Frame, MAX_ACKS, MINOR_ACKS};
 use bytes::{Bytes, BytesMut};
 use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, TopicPartition};
+use chronik_core::producers::MAX_ENCODED_LEN;
 use chronik_core::replication::{FollowerMessage, LeaderMessage, StreamId};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -19,6 +20,12 @@ const CREDIT_BYTES: u64 = 8 << 20;
 /// written goes the same way and waits behind it, on the connection and for the follower's disk: so it is no more than keeps
 /// both of them busy.
 pub const CATCH_UP_BYTES: usize = 2 << 20;
+/// What logs begin with may be so much beyond [`CREDIT_BYTES`]: who needs it waits in no queue, but asks again after a while,
+/// and would find the credit used up by appends for as long as there are enough of them.
+const BEGINNINGS_BYTES: u64 = MAX_ENCODED_LEN as u64;
+/// What a follower is done with is worth a write of its own from so many bytes on. Less goes with what is written next, which
+/// mostly is the acknowledgement of the same round.
+const CREDIT_ALONE: u64 = 64 << 10;
 /// Frames gathered into one write.
 const WRITE_FRAMES: usize = 256;
 /// What is written when there is nothing to say, so that the peer knows that this side is there.
@@ -88,9 +95,9 @@ impl CatchingUp {
 }
 
 impl FollowerLink {
-    /// Queues a message; false if the follower has as much on its way as it may have. What carries no batches
-    /// is always taken: it is small, and bounded by the subscriptions. `catches_up` says that it counts among what the
-    /// follower catches up with.
+    /// Queues a message; false if the follower has as much on its way as it may have. What carries neither batches nor
+    /// producers is always taken: it is small, and bounded by the subscriptions. `catches_up` says that it counts among what
+    /// the follower catches up with.
     pub fn send(
         &self,
         partition: TopicPartition,
@@ -98,9 +105,11 @@ impl FollowerLink {
         message: LeaderMessage,
         catches_up: bool,
     ) -> bool {
+        let begins = matches!(message, LeaderMessage::BeginAt { .. });
         let frame = Frame::FromLeader { partition, leader_epoch, message };
         let bytes = frame.credit_bytes() as u64;
-        if bytes > 0 && !self.credit.take(bytes) {
+        let takes = || if begins { self.credit.take_to_begin(bytes) } else { self.credit.take(bytes) };
+        if bytes > 0 && !takes() {
             return false;
         }
         if catches_up {
@@ -191,6 +200,16 @@ impl Credit {
         }
         self.sent.fetch_add(bytes, Ordering::SeqCst);
         true
+    }
+
+    /// Takes credit for what a log begins with, whoever waits for some. If there is none, it is asked for again.
+    fn take_to_begin(&self, bytes: u64) -> bool {
+        let on_their_way = self.on_their_way();
+        let may = on_their_way == 0 || on_their_way + bytes <= CREDIT_BYTES + BEGINNINGS_BYTES;
+        if may {
+            self.sent.fetch_add(bytes, Ordering::SeqCst);
+        }
+        may
     }
 
     fn may_catch_up(&self, room: impl Fn(&mut CatchingUp) -> bool) -> bool {
@@ -285,7 +304,7 @@ pub(super) async fn write_loop(
     loop {
         tokio::select! {
             n = frames.recv_many(&mut queued, WRITE_FRAMES) => if n == 0 { return Ok(()) },
-            () = changed(account.as_deref()) => {}
+            () = has_much(account.as_deref(), returned) => {}
             () = tokio::time::sleep(PING_EVERY) => queued.push(Frame::Ping),
         }
         if let Some(account) = &account {
@@ -305,10 +324,11 @@ pub(super) async fn write_loop(
     }
 }
 
-async fn changed(account: Option<&CreditAccount>) {
-    match account {
-        Some(account) => account.changed.notified().await,
-        None => std::future::pending().await,
+/// Waits until much more is done with than was returned.
+async fn has_much(account: Option<&CreditAccount>, returned: u64) {
+    let Some(account) = account else { return std::future::pending().await };
+    while account.done.load(Ordering::Acquire) - returned < CREDIT_ALONE {
+        account.changed.notified().await;
     }
 }
 
@@ -446,6 +466,53 @@ mod tests {
             [Some(3), Some(0), most, most, alone],
             "as many as a frame may have, and one without a list"
         );
+    }
+
+    /// Who asks for it waits in no queue: without room of its own it would have to come at a moment when there is some.
+    #[test]
+    fn what_a_log_begins_with_has_room_beside_as_many_appends_as_may_be_on_their_way() {
+        let (frames, mut queue) = mpsc::unbounded_channel();
+        let (follower, broker_epoch, stream) = (BrokerId(1), BrokerEpoch(1), StreamId(1));
+        let link = FollowerLink { follower, broker_epoch, stream, frames, credit: Arc::default() };
+        assert!(link.credit.take(CREDIT_BYTES) && !link.credit.take(1), "an append waits");
+        let begin = |bytes: usize| {
+            let partition = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
+            let message = LeaderMessage::BeginAt { at: Offset(7), producers: Some(vec![0_u8; bytes].into()) };
+            link.send(partition, LeaderEpoch(3), message, false)
+        };
+        assert!(begin(MAX_ENCODED_LEN));
+        assert!(!begin(1), "no more than that");
+        assert!(queue.try_recv().is_ok() && queue.try_recv().is_err());
+        assert!(link.credit.returned(CREDIT_BYTES), "the append goes on");
+        assert!(link.credit.take(1) && begin(1));
+    }
+
+    /// A round that made little durable costs the follower one write, and the leader one read.
+    #[tokio::test]
+    async fn a_little_credit_goes_with_the_next_frame_and_much_at_once() {
+        let account = Arc::new(CreditAccount::default());
+        let little = CREDIT_ALONE - 1;
+        drop(account.received(little as usize));
+        {
+            let mut much = std::pin::pin!(has_much(Some(account.as_ref()), 0));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(much.as_mut().poll(&mut context).is_pending());
+            drop(account.received(1));
+            assert!(much.as_mut().poll(&mut context).is_ready());
+        }
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let (frames, queue) = mpsc::unbounded_channel();
+        account.done.store(little, Ordering::Release);
+        frames.send(Frame::Refused { reason: String::new() }).unwrap();
+        let both = async {
+            let mut read = async || Frame::read(&mut far, 1 << 10, Duration::from_mins(1)).await.unwrap();
+            (read().await, read().await)
+        };
+        let both = tokio::select! {
+            both = both => both,
+            ended = write_loop(near, queue, Some(Arc::clone(&account))) => panic!("{ended:?}"),
+        };
+        assert!(matches!(both, (Frame::Refused { .. }, Frame::Credit { bytes }) if bytes == little), "{both:?}");
     }
 
     #[tokio::test]

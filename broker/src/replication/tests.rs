@@ -334,6 +334,21 @@ async fn producers_are_answered_when_all_followers_have_acknowledged_many_partit
     }
 }
 
+/// What a reader asks for that knows of this epoch, and names that of the last record that it has.
+fn reads(offset: i64, current_epoch: LeaderEpoch, last_fetched_epoch: Option<LeaderEpoch>) -> FetchSpec {
+    FetchSpec {
+        offset: Offset(offset),
+        max_bytes: 1000,
+        at_least_one: true,
+        current_epoch: Some(current_epoch),
+        last_fetched_epoch,
+        from_follower: true,
+        uncommitted: false,
+        nearby: Vec::new(),
+        waiter: None,
+    }
+}
+
 /// A new leader that has too few in sync does not know what is committed, for as long as that lasts.
 #[tokio::test]
 async fn who_has_read_what_is_known_to_be_committed_waits_without_an_error() {
@@ -346,18 +361,7 @@ async fn who_has_read_what_is_known_to_be_committed_waits_without_an_error() {
     bench.led_in(next_epoch, |_| ME);
     bench.is_done().await;
     let fetch = async |offset| {
-        let spec = FetchSpec {
-            offset: Offset(offset),
-            max_bytes: 1000,
-            at_least_one: true,
-            current_epoch: Some(next_epoch),
-            last_fetched_epoch: None,
-            from_follower: false,
-            uncommitted: false,
-            nearby: Vec::new(),
-            waiter: None,
-        };
-        let fetched = bench.partitions.fetch(partition(0), spec).await;
+        let fetched = bench.partitions.fetch(partition(0), reads(offset, next_epoch, None)).await;
         fetched.map(|fetched| (fetched.high_watermark, fetched.batches.len()))
     };
     for offset in [0, 1] {
@@ -365,4 +369,54 @@ async fn who_has_read_what_is_known_to_be_committed_waits_without_an_error() {
     }
     let beyond = fetch(2).await.expect_err("there is no such offset yet");
     assert!(matches!(beyond, FetchError::Read(ReadError::OffsetNotAvailable)), "{beyond:?}");
+}
+
+/// What it had before was committed, and is removed: there is nothing that could have gone another way.
+#[tokio::test]
+async fn a_follower_that_begins_anew_serves_readers_that_name_the_epoch_of_what_they_have() {
+    let bench = Bench::new();
+    let (leader, at) = (PEERS[0], Offset(54));
+    let (frames, mut queue) = mpsc::unbounded_channel();
+    let link = LeaderLink::new(leader, stream(leader), frames, MINOR);
+    bench.owners.broadcast(|| Input::LeaderConnected(link.clone()));
+    bench.led_by(|_| leader);
+    bench.leader_says(0, stream(leader), LeaderMessage::BeginAt { at, producers: None });
+    let begins = |frame: Frame| {
+        let Frame::FromFollower { partition: tp, message, .. } = frame else { return false };
+        tp == partition(0) && matches!(message, FollowerMessage::Subscribe { log_end, .. } if log_end == at)
+    };
+    while !begins(next(&mut queue).await) {}
+    bench.leader_says(0, stream(leader), LeaderMessage::Started { high_watermark: at, log_start: at });
+    let is_synced = |frame: Frame, end| match frame {
+        Frame::FromFollower { message: FollowerMessage::Subscribe { .. }, .. } => false,
+        frame => acknowledged(frame).contains(&(partition(0), end)),
+    };
+    while !is_synced(next(&mut queue).await, at) {}
+    let fetch = async |offset, last| {
+        let fetched = bench.partitions.fetch(partition(0), reads(offset, EPOCH, Some(LeaderEpoch(last)))).await;
+        fetched.map(|fetched| (fetched.high_watermark, fetched.batches.len(), fetched.diverging))
+    };
+    for last in [1, EPOCH.0] {
+        assert_eq!(fetch(54, last).await, Ok((Some(at), 0, None)), "it waits for what comes next");
+        assert_eq!(fetch(53, last).await, Err(FetchError::OutOfRange { log_start: at }));
+        assert_eq!(fetch(55, last).await, Err(ReadError::OffsetNotAvailable.into()));
+    }
+    let (batches, end) = (vec![batch().assign(at, EPOCH)], Offset(55));
+    let message = LeaderMessage::Batches { from: at, batches, high_watermark: end, log_start: at };
+    bench.leader_says(0, stream(leader), message);
+    while !is_synced(next(&mut queue).await, end) {}
+    assert_eq!(fetch(54, 1).await, Ok((Some(end), 1, None)), "its records are older than all that is here");
+    assert_eq!(fetch(55, 1).await, Err(ReadError::NotLeader.into()), "it has another record at 54");
+    assert_eq!(fetch(55, EPOCH.0).await, Ok((Some(end), 0, None)));
+}
+
+/// That it has gone another way would be wrong, and so would be that nothing is amiss: it would ask again and again.
+#[tokio::test]
+async fn who_has_read_from_a_newer_leader_is_told_so() {
+    let mut bench = Bench::new();
+    bench.led_by(|_| ME);
+    bench.is_done().await;
+    let newer = Some(LeaderEpoch(EPOCH.0 + 1));
+    let fetched = bench.partitions.fetch(partition(0), reads(0, EPOCH, newer)).await;
+    assert_eq!(fetched.map(|fetched| fetched.diverging), Err(ReadError::UnknownLeaderEpoch.into()));
 }

@@ -1,6 +1,7 @@
 //! Appending batches to a partition's segments, unsynced.
 
 use super::{Partition, Segment, Soft, folder, index, log_name};
+use crate::at_once::{several_at_once, syncs_at_once};
 use crate::disk::{Disk, DiskFile, is_unreadable, look_again, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::store::{Kind, Shared, Store};
@@ -96,12 +97,17 @@ impl<D: Disk> Store<D> {
         Some(last.uid)
     }
 
-    /// Makes the names durable that lead to a partition's segments.
-    pub(crate) fn sync_names(&self, tp: TopicPartition) -> Result<(), LogError> {
-        for dir in [&folder(&self.root, tp), &self.root] {
-            self.syncs.run(dir, || self.disk.sync_dir(dir))?;
+    /// Makes the names durable that lead to these partitions' segments. All at once: small appends of the round wait for it.
+    pub(crate) fn sync_names(&self, tps: &BTreeSet<TopicPartition>) -> Result<(), LogError> {
+        let mut all: Vec<_> = tps.iter().map(|tp| folder(&self.root, *tp)).collect();
+        if !all.is_empty() {
+            all.push(self.root.clone());
         }
-        Ok(())
+        several_at_once(syncs_at_once::<D>(all.len()), &all, |dir| {
+            self.syncs.run(dir, || self.disk.sync_dir(dir))?;
+            self.files.pulse.beat();
+            Ok(())
+        })
     }
 
     /// Writes batches behind the partition's end in the segment of that number, where nobody looks yet: they are durable

@@ -211,6 +211,24 @@ fn what_takes_the_end_back_comes_after_a_checkpoint_and_nothing_is_referred_to_u
     assert_eq!(references(&disk), [0; 0]);
 }
 
+/// Each would be a sync that small appends of the round wait for.
+#[test]
+fn the_folder_that_all_partitions_are_in_is_synced_once_for_all_that_a_round_announces() {
+    let operations = |once| {
+        let disk = SimulatedDisk::new(1);
+        let mut log = open(&disk);
+        let append = |tp, base| Op::Append { partition: partition(tp), batch: batch(base, 1, 10, BYTES, 0) };
+        for tp in 0..3 {
+            run(&mut log, append(tp, 0));
+        }
+        log.write_once(once);
+        let before = disk.operations();
+        log.commit(&[append(0, 10), append(1, 10), append(2, 10)]).expect("the disk is whole");
+        disk.operations() - before
+    };
+    assert_eq!(operations(true) - operations(false), 4, "three folders, and the one that they are in");
+}
+
 #[test]
 fn behind_a_gap_at_the_beginning_they_are_found_where_they_are() {
     let disk = SimulatedDisk::new(1);
