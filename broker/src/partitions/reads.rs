@@ -56,9 +56,11 @@ impl Owner {
             return drop(reply.send(Err(ReadError::NotLeader.into())));
         };
         if spec.last_fetched_epoch.is_some_and(|last| last > hosted.replica.leader_epoch()) {
-            // It has read from a leader that this broker has not heard of yet. Kafka says OFFSET_OUT_OF_RANGE, upon which
-            // clients begin anew.
-            return drop(reply.send(Err(ReadError::UnknownLeaderEpoch.into())));
+            // A client that knows of no newer leader has read from a topic of the same name that is gone, as in Kafka. One that
+            // does not say what it knows of may have read from a leader that this broker has not heard of yet.
+            let log_start = hosted.replica.log_start();
+            let gone = spec.current_epoch.map(|_| FetchError::OutOfRange { log_start });
+            return drop(reply.send(Err(gone.unwrap_or(ReadError::UnknownLeaderEpoch.into()))));
         }
         if let Some(waiter) = &spec.waiter {
             hosted.wait(waiter.clone());

@@ -412,11 +412,15 @@ async fn a_follower_that_begins_anew_serves_readers_that_name_the_epoch_of_what_
 
 /// That it has gone another way would be wrong, and so would be that nothing is amiss: it would ask again and again.
 #[tokio::test]
-async fn who_has_read_from_a_newer_leader_is_told_so() {
+async fn who_has_read_in_an_epoch_that_there_was_not_yet_is_told_so() {
     let mut bench = Bench::new();
     bench.led_by(|_| ME);
     bench.is_done().await;
-    let newer = Some(LeaderEpoch(EPOCH.0 + 1));
-    let fetched = bench.partitions.fetch(partition(0), reads(0, EPOCH, newer)).await;
-    assert_eq!(fetched.map(|fetched| fetched.diverging), Err(ReadError::UnknownLeaderEpoch.into()));
+    let newer = reads(0, EPOCH, Some(LeaderEpoch(EPOCH.0 + 1)));
+    let says_nothing_of_the_leader = FetchSpec { current_epoch: None, ..newer.clone() };
+    let gone = FetchError::OutOfRange { log_start: Offset(0) };
+    for (spec, error) in [(newer, gone), (says_nothing_of_the_leader, ReadError::UnknownLeaderEpoch.into())] {
+        let fetched = bench.partitions.fetch(partition(0), spec).await;
+        assert_eq!(fetched.map(|fetched| fetched.diverging), Err(error));
+    }
 }
