@@ -20,7 +20,7 @@ pub(super) fn begin(
     let asked = wanted(request).map(|wanted| {
         handlers.coordinators.ask(&request.group_id, context.client(), Request::SyncGroup(wanted), reservation)
     });
-    answer(header, async move {
+    answer((&handlers.errors, header), async move {
         let synced = match asked {
             Ok(asked) => answer_of!(asked.await, SyncGroup).flatten(),
             Err(error) => Err(error),
