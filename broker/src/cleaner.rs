@@ -27,6 +27,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -131,6 +132,8 @@ struct Cleaner {
 /// A partition that can be cleaned.
 struct Candidate {
     partition: TopicPartition,
+    /// Its topic's name.
+    topic: Arc<str>,
     limits: Limits,
     delete_retention_ms: i64,
     plan: Plan,
@@ -186,13 +189,13 @@ impl Cleaner {
             }
             let plan = planned(&cleaning, Offset(i64::MAX), &limits);
             let delete_retention_ms = topic.setting(DELETE_RETENTION_MS, image, me).unwrap_or(i64::MAX);
-            Some(Candidate { partition, limits, delete_retention_ms, plan })
+            Some(Candidate { partition, topic: topic.name.clone(), limits, delete_retention_ms, plan })
         };
         compacted.filter_map(candidate).collect()
     }
 
     fn clean(&mut self, candidate: &Candidate) {
-        let partition = candidate.partition;
+        let (partition, topic) = (candidate.partition, &*candidate.topic);
         let Ok(state) = self.runtime.block_on(self.config.partitions.cleanable(partition)) else { return };
         let Some(cleaning) = self.config.reader.cleaning(partition) else { return };
         let plan = planned(&cleaning, state.high_watermark, &candidate.limits);
@@ -240,7 +243,8 @@ impl Cleaner {
             Ok(report) => {
                 self.config.metrics.observe(&report, begin.elapsed());
                 let CleanReport { cleaned_to, keys, bytes_before, bytes_after } = report;
-                info!(%partition, %cleaned_to, keys, bytes_before, bytes_after, took = ?begin.elapsed(), "Cleaned");
+                let took = begin.elapsed();
+                info!(topic, %partition, %cleaned_to, keys, bytes_before, bytes_after, ?took, "Cleaned");
             }
             Err(CleanError::Stopped) if no_room => {
                 debug!(%partition, "Not cleaned: the disk has no room for it");
@@ -251,9 +255,9 @@ impl Cleaner {
                 debug!(%partition, %error, "Not cleaned");
             }
             // The process ends.
-            Err(error @ CleanError::Sync(_)) => error!(%partition, %error, "Cannot sync what was to be cleaned"),
+            Err(error @ CleanError::Sync(_)) => error!(topic, %partition, %error, "Cannot sync what was to be cleaned"),
             Err(error) => {
-                warn!(%partition, %error, "Cannot clean; the partition is left as it is for ten minutes");
+                warn!(topic, %partition, %error, "Cannot clean; the partition is left as it is for ten minutes");
                 self.config.metrics.failures.inc();
                 self.left_alone.insert(partition, Instant::now() + AGAIN);
             }

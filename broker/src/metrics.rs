@@ -1,7 +1,7 @@
 //! What is counted of the Kafka listener, with the meaning that Kafka's own metrics have.
 
 use crate::rooms::Rooms;
-use chronik_wire::{RequestKind, SERVED};
+use chronik_wire::{ErrorCode, RequestKind, SERVED};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::Counter;
@@ -58,6 +58,7 @@ struct Inner {
     bytes_out: Counter,
     connections: Gauge,
     budget: Arc<OnceLock<Rooms>>,
+    errors: AnsweredErrors,
 }
 
 #[derive(Debug)]
@@ -67,6 +68,35 @@ struct ApiMetrics {
 }
 
 type Labels = [(&'static str, &'static str); 1];
+
+/// Error codes that were answered: those that there have been, by Kafka's names. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AnsweredErrors {
+    counts: Family<[(&'static str, &'static str); 2], Counter>,
+}
+
+impl AnsweredErrors {
+    /// Counts the codes of an answer, which `each` calls it with. The same code of many partitions is looked up once, and no
+    /// error not at all.
+    pub(crate) fn count(&self, api: RequestKind, each: impl FnOnce(&mut dyn FnMut(i16))) {
+        let (mut code, mut times) = (ErrorCode::NONE.0, 0);
+        each(&mut |found| {
+            if found != code {
+                self.add(api, code, times);
+                (code, times) = (found, 0);
+            }
+            times += 1;
+        });
+        self.add(api, code, times);
+    }
+
+    fn add(&self, api: RequestKind, code: i16, times: u64) {
+        if code != ErrorCode::NONE.0 {
+            let labels = [("request", api.name()), ("error", ErrorCode(code).name())];
+            self.counts.get_or_create(&labels).inc_by(times);
+        }
+    }
+}
 
 impl Metrics {
     /// Makes them, and makes the registry know them.
@@ -91,6 +121,7 @@ impl Metrics {
             bytes_out: Counter::default(),
             connections: Gauge::default(),
             budget: Arc::default(),
+            errors: AnsweredErrors::default(),
         };
         let kafka = registry.sub_registry_with_prefix("kafka");
         kafka.register("requests", "Requests answered, by kind", requests);
@@ -103,6 +134,7 @@ impl Metrics {
         kafka.register("received_bytes", "Bytes of requests", inner.bytes_in.clone());
         kafka.register("sent_bytes", "Bytes of answers", inner.bytes_out.clone());
         kafka.register("connections", "Connections that are open", inner.connections.clone());
+        kafka.register("errors", "Error codes answered, by kind of request", inner.errors.counts.clone());
         kafka.register_collector(Box::new(BudgetInUse(Arc::clone(&inner.budget))));
         Self { inner: Arc::new(inner) }
     }
@@ -111,6 +143,11 @@ impl Metrics {
     pub(crate) fn watch_budget(&self, budget: Rooms) {
         // Set once by the one listener; a second one would show the first one's.
         let _ = self.inner.budget.set(budget);
+    }
+
+    /// Where errors that are answered are counted.
+    pub(crate) fn errors(&self) -> AnsweredErrors {
+        self.inner.errors.clone()
     }
 
     /// Counts an open connection, until what is returned is dropped.
@@ -165,6 +202,9 @@ mod tests {
         let mut registry = Registry::with_prefix("chronik");
         let metrics = Metrics::register(&mut registry);
         let _open = metrics.connection();
+        for codes in [&[0, 6, 6, 0, 3][..], &[6], &[0]] {
+            metrics.errors().count(RequestKind::Produce, |found| codes.iter().for_each(|code| found(*code)));
+        }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes everything");
         for line in [
@@ -173,9 +213,12 @@ mod tests {
             "sent_bytes_total 0",
             "request_budget_used_bytes 0",
             "requests_total{request=\"Produce\"} 0",
+            "errors_total{request=\"Produce\",error=\"NOT_LEADER_OR_FOLLOWER\"} 3",
+            "errors_total{request=\"Produce\",error=\"UNKNOWN_TOPIC_OR_PARTITION\"} 1",
             "request_latency_seconds_count{request=\"Produce\"} 0",
         ] {
             assert!(text.contains(&format!("\nchronik_kafka_{line}\n")), "{line} is not in {text}");
         }
+        assert!(!text.contains("error=\"NONE\""), "{text}");
     }
 }

@@ -12,6 +12,7 @@ use chronik_core::retention::{Retention, Segment, log_start};
 use chronik_core::space::Room;
 use chronik_log::{LogReader, RealDisk, SegmentInfo, Space};
 use chronik_quorum::ControllerHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -78,16 +79,16 @@ async fn wait(config: &RetentionConfig, hurry: Duration) {
 async fn round(config: &RetentionConfig) -> bool {
     let mut has_removed = false;
     let image = config.controller.image();
-    let led: Vec<(TopicPartition, Retention)> = image
+    let led: Vec<(TopicPartition, Arc<str>, Retention)> = image
         .partitions()
         .filter(|(_, topic, state)| state.leader == Some(config.me) && topic.is_deleted_from(&image, config.me))
-        .map(|(partition, topic, _)| (partition, limits(topic, &image, config.me)))
-        .filter(|(_, limits)| limits.ms.is_some() || limits.bytes.is_some())
+        .map(|(partition, topic, _)| (partition, topic.name.clone(), limits(topic, &image, config.me)))
+        .filter(|(_, _, limits)| limits.ms.is_some() || limits.bytes.is_some())
         .collect();
     let pause = (config.every / u32::try_from(led.len().max(1)).unwrap_or(u32::MAX)).min(PAUSE_MAX);
-    for (partition, limits) in led {
+    for (partition, topic, limits) in led {
         let (pause, patience) = pace(config.space.room(), pause);
-        has_removed |= remove(config, partition, &limits, patience).await;
+        has_removed |= remove(config, (partition, &*topic), &limits, patience).await;
         if !pause.is_zero() {
             sleep(pause).await;
         }
@@ -108,7 +109,12 @@ fn limits(topic: &Topic, image: &Image, me: BrokerId) -> Retention {
 }
 
 /// Removes what is beyond the limits. Says whether there was something.
-async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Retention, patience: Duration) -> bool {
+async fn remove(
+    config: &RetentionConfig,
+    (partition, topic): (TopicPartition, &str),
+    limits: &Retention,
+    patience: Duration,
+) -> bool {
     let segments = config.reader.segments(partition).filter(|segments| !segments.is_empty());
     let Some(mut segments) = segments else { return false };
     // Of those that were cut, or come from an older broker, the first reading tells.
@@ -116,7 +122,7 @@ async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Re
         let reader = config.reader.clone();
         match tokio::task::spawn_blocking(move || reader.measure(partition)).await {
             Ok(Ok(())) => segments = config.reader.segments(partition).unwrap_or_default(),
-            Ok(Err(error)) => warn!(%partition, %error, "Cannot tell how old segments are"),
+            Ok(Err(error)) => warn!(topic, %partition, %error, "Cannot tell how old segments are"),
             Err(_) => return false,
         }
     }
@@ -129,10 +135,10 @@ async fn remove(config: &RetentionConfig, partition: TopicPartition, limits: &Re
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     let Some(to) = log_start(&segments, high_watermark, now, limits) else { return false };
     match timeout(patience, config.partitions.advance_start(partition, to)).await {
-        Ok(Ok(start)) => info!(%partition, %start, "Removed what is beyond retention"),
+        Ok(Ok(start)) => info!(topic, %partition, %start, "Removed what is beyond retention"),
         // Another leads by now, and does it.
         Ok(Err(_)) => {}
-        Err(_) => warn!(%partition, %to, "Removing what is beyond retention takes long"),
+        Err(_) => warn!(topic, %partition, %to, "Removing what is beyond retention takes long"),
     }
     true
 }
@@ -154,7 +160,6 @@ fn describe(reader: &LogReader<RealDisk>, partition: TopicPartition, segment: &S
 mod tests {
     use super::*;
     use chronik_core::ids::TopicId;
-    use std::sync::Arc;
 
     #[test]
     fn a_disk_without_room_is_looked_over_without_a_pause() {

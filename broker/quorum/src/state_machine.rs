@@ -81,7 +81,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                     for command in &batch.0 {
                         let (outcome, of_this) = self.image.apply(MetadataOffset(entry.log_id.index), command);
                         if news {
-                            summary::log(command, &outcome);
+                            summary::log(&before, command, &outcome);
                         }
                         outcomes.push(outcome);
                         changes.extend(of_this);

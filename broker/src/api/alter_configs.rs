@@ -5,7 +5,9 @@ use super::errors::Code as _;
 use super::resources::{BROKER, COMPACT, GROUP, NOT_COMPACT, Refused, TOPIC, this_broker, topic_named};
 use super::{Deadline, Handlers};
 use crate::config::broker_property;
-use chronik_core::cluster::config::{CLEANUP_POLICY, ConfigChange, ConfigOp, ConfigResource, topic_config};
+use chronik_core::cluster::config::{
+    CLEANUP_POLICY, ConfigChange, ConfigOp, ConfigResource, of_broker_property, topic_config,
+};
 use chronik_core::cluster::group_configs::GROUP_CONFIGS;
 use chronik_core::cluster::{Image, MetadataCommand, is_internal};
 use chronik_quorum::TopicError;
@@ -51,8 +53,9 @@ pub(super) async fn incremental(
 ) -> IncrementalAlterConfigsResponse {
     let asked = request.resources.into_iter().map(|resource| {
         let kind = resource.resource_type;
-        let changes = resource.configs.into_iter().filter(|config| !removes_nothing(kind, config)).map(change);
-        Asked { kind, name: resource.resource_name, changes: changes.collect() }
+        let changes = resource.configs.into_iter().filter(|config| !removes_nothing(kind, config));
+        let changes = changes.map(|config| change(kind, config)).collect();
+        Asked { kind, name: resource.resource_name, changes }
     });
     let how = How { replace: false, validate_only: request.validate_only, deadline: Deadline::after(TIMEOUT_MS) };
     let answers = alter(handlers, asked.collect(), how).await;
@@ -72,8 +75,9 @@ pub(super) async fn incremental(
 
 pub(super) async fn replacing(handlers: &Handlers, request: AlterConfigsRequest) -> AlterConfigsResponse {
     let asked = request.resources.into_iter().map(|resource| {
-        let changes = resource.configs.into_iter().map(|config| set(&config.name, config.value)).collect();
-        Asked { kind: resource.resource_type, name: resource.resource_name, changes }
+        let kind = resource.resource_type;
+        let changes = resource.configs.into_iter().map(|config| set(kind, &config.name, config.value)).collect();
+        Asked { kind, name: resource.resource_name, changes }
     });
     let how = How { replace: true, validate_only: request.validate_only, deadline: Deadline::after(TIMEOUT_MS) };
     let answers = alter(handlers, asked.collect(), how).await;
@@ -103,8 +107,9 @@ fn removes_nothing(kind: i8, config: &IncrementalConfig) -> bool {
     config.config_operation == DELETE && !is_known
 }
 
-fn change(config: IncrementalConfig) -> Result<ConfigChange, Refused> {
-    let value = |value: Option<StrBytes>| value.map(|v| v.to_string()).ok_or_else(|| no_value(&config.name));
+fn change(kind: i8, config: IncrementalConfig) -> Result<ConfigChange, Refused> {
+    let text = |value: StrBytes| logged(kind, &config.name, &value);
+    let value = |value: Option<StrBytes>| value.map(text).ok_or_else(|| no_value(&config.name));
     let op = match config.config_operation {
         SET => ConfigOp::Set(value(config.value)?),
         DELETE => ConfigOp::Delete,
@@ -115,9 +120,19 @@ fn change(config: IncrementalConfig) -> Result<ConfigChange, Refused> {
     Ok(ConfigChange { name: config.name.to_string(), op })
 }
 
-fn set(name: &StrBytes, value: Option<StrBytes>) -> Result<ConfigChange, Refused> {
+fn set(kind: i8, name: &StrBytes, value: Option<StrBytes>) -> Result<ConfigChange, Refused> {
     let value = value.ok_or_else(|| no_value(name))?;
-    Ok(ConfigChange { name: name.to_string(), op: ConfigOp::Set(value.to_string()) })
+    Ok(ConfigChange { name: name.to_string(), op: ConfigOp::Set(logged(kind, name, &value)) })
+}
+
+/// A value as it goes into the metadata log. What groups have are numbers.
+fn logged(kind: i8, name: &str, value: &str) -> String {
+    let known = match kind {
+        TOPIC => topic_config(name),
+        BROKER => of_broker_property(name),
+        _ => None,
+    };
+    known.map_or(value, |known| known.as_logged(value)).to_owned()
 }
 
 fn no_value(name: &str) -> Refused {

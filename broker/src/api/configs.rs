@@ -102,6 +102,7 @@ fn topic_value(topic: &Topic, known: &'static TopicConfig, image: &Image, config
 
 /// The value is that of the first synonym, of which there is one at least.
 fn value_of(known: &'static TopicConfig, synonyms: Vec<Synonym>) -> Value {
+    let synonyms = as_kafka_prints(known.kind, synonyms);
     let Synonym { value, source, .. } = synonyms[0].clone();
     Value {
         name: known.name,
@@ -111,6 +112,30 @@ fn value_of(known: &'static TopicConfig, synonyms: Vec<Synonym>) -> Value {
         doc: known.doc,
         read_only: known.is_fixed(),
         synonyms,
+    }
+}
+
+/// Doubles as Java prints them: tools compare what they set with what they are shown.
+fn as_kafka_prints(kind: ConfigKind, mut synonyms: Vec<Synonym>) -> Vec<Synonym> {
+    if kind == ConfigKind::Double {
+        for synonym in &mut synonyms {
+            if let Ok(number) = synonym.value.parse() {
+                synonym.value = as_java_prints(number);
+            }
+        }
+    }
+    synonyms
+}
+
+/// With a digit after the point always, and with an exponent when it is small or large.
+fn as_java_prints(number: f64) -> String {
+    if number == 0.0 || (1e-3..1e7).contains(&number.abs()) {
+        return format!("{number:?}");
+    }
+    let text = format!("{number:E}");
+    match text.split_once('E') {
+        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0E{exponent}"),
+        _ => text,
     }
 }
 
@@ -158,6 +183,7 @@ pub(super) fn of_all_brokers(image: &Image) -> Vec<Value> {
 }
 
 fn property_value(known: &'static BrokerProperty, synonyms: Vec<Synonym>) -> Option<Value> {
+    let synonyms = as_kafka_prints(known.kind, synonyms);
     let Synonym { value, source, .. } = synonyms.first()?.clone();
     Some(Value {
         name: known.name,
@@ -252,6 +278,21 @@ mod tests {
             let expected = expected.iter().find(|(s, _)| *s != Topic).copied();
             assert_eq!(Some((of_broker[0].source, of_broker[0].text.as_str())), expected);
         }
+    }
+
+    #[test]
+    fn a_ratio_is_shown_as_kafka_shows_it() {
+        let name = "min.cleanable.dirty.ratio";
+        for (kept, shown) in [("1", "1.0"), ("0", "0.0"), ("0.5", "0.5"), ("0.001", "0.001"), ("0.00025", "2.5E-4")] {
+            let topic = Topic { configs: configs(name, Some(kept)), ..topic(None) };
+            let values = of_topic(&topic, &image(None, None), &server(None));
+            let value = values.into_iter().find(|v| v.name == name).expect("known");
+            assert_eq!((value.text.as_str(), value.synonyms[0].value.as_str()), (shown, shown));
+            let image =
+                Image { cluster_configs: configs("log.cleaner.min.cleanable.ratio", Some(kept)), ..Image::default() };
+            assert_eq!(of_all_brokers(&image)[0].text, shown);
+        }
+        assert_eq!(as_java_prints(1e-4), "1.0E-4");
     }
 
     #[test]

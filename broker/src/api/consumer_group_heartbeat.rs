@@ -27,13 +27,15 @@ pub(super) fn begin(
 ) -> Reply {
     if !handlers.config.consumer_groups {
         let code = ErrorCode::UNSUPPORTED_VERSION.0;
-        return answer(header, async move { message!(ConsumerGroupHeartbeatResponse { error_code: code }) });
+        return answer((&handlers.errors, header), async move {
+            message!(ConsumerGroupHeartbeatResponse { error_code: code })
+        });
     }
     let asked = wanted(header.version, request).map(|wanted| {
         let wanted = Request::ConsumerGroupHeartbeat(wanted);
         handlers.coordinators.ask(&request.group_id, context.client(), wanted, reservation)
     });
-    answer(header, async move {
+    answer((&handlers.errors, header), async move {
         let answered = match asked {
             Ok(asked) => answer_of!(asked.await, ConsumerGroupHeartbeat).map_err(|error| (error, None)).flatten(),
             Err(refusal) => Err(refusal),

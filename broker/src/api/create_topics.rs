@@ -4,7 +4,7 @@ use super::errors::Code as _;
 use super::resources::{COMPACT, NO_COORDINATOR, NOT_COMPACT};
 use super::{Deadline, Handlers, ServerConfig, configs};
 use crate::coordinators::Coordinators;
-use chronik_core::cluster::config::{CLEANUP_POLICY, canonical};
+use chronik_core::cluster::config::{CLEANUP_POLICY, canonical, topic_config};
 use chronik_core::cluster::{Image, Topic, is_internal};
 use chronik_core::ids::{BrokerId, ProducerId, TopicId};
 use chronik_quorum::CreateTopic;
@@ -163,7 +163,8 @@ fn wanted(topic: CreatableTopic, how: How) -> Result<CreateTopic, (ErrorCode, &'
         let Some(value) = config.value else {
             return Err((ErrorCode::INVALID_CONFIG, "a topic config needs a value"));
         };
-        configs.insert(config.name.to_string(), value.to_string());
+        let value = topic_config(&config.name).map_or(&*value, |known| known.as_logged(&value));
+        configs.insert(config.name.to_string(), value.to_owned());
     }
     Ok(CreateTopic {
         name: topic.name.to_string(),

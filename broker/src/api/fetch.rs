@@ -4,7 +4,7 @@ use super::errors::Code as _;
 use super::fetch_plan::{Plan, Wanted};
 use super::leaders::Leaders;
 use super::listener::ListenerName;
-use super::{Handlers, Outcome, encoded, millis};
+use super::{ErrorCodes as _, Handlers, Outcome, encoded, millis};
 use crate::budget::Share;
 use crate::partitions::{Changes, FetchError, Fetched, ReadError};
 use chronik_wire::messages::FetchRequest;
@@ -36,7 +36,11 @@ pub(super) async fn handle(
     listener: &ListenerName,
     mut request: FetchRequest,
 ) -> Outcome {
-    let refused = |error| encoded(FetchResponse { error, ..FetchResponse::default() }.encode(header));
+    let encode = |response: FetchResponse| {
+        handlers.errors.count(header.api, |found| response.each_code(found));
+        encoded(response.encode(header))
+    };
+    let refused = |error| encode(FetchResponse { error, ..FetchResponse::default() });
     // Brokers replicate over a protocol of their own.
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         return refused(ErrorCode::INVALID_REQUEST);
@@ -47,7 +51,7 @@ pub(super) async fn handle(
     };
     let (answers, share) = collect(handlers, &request, &plan.wanted).await.into_answers();
     let response = respond(handlers, header, listener, request.isolation_level == 1, plan, answers);
-    match encoded(response.encode(header)) {
+    match encode(response) {
         Outcome::Answer(frame, _) => Outcome::Answer(frame, share),
         other => other,
     }

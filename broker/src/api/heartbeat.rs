@@ -16,7 +16,7 @@ pub(super) fn begin(
 ) -> Reply {
     let asked = wanted(request)
         .map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), wanted, reservation));
-    answer(header, async move {
+    answer((&handlers.errors, header), async move {
         let alive = match asked {
             Ok(asked) => answer_of!(asked.await, Heartbeat).flatten(),
             Err(error) => Err(error),

@@ -23,7 +23,7 @@ pub(super) fn begin(
         handlers.coordinators.ask(&request.group_id, context.client(), Request::JoinGroup(wanted), reservation)
     });
     let member_id = StrBytes::from(&*request.member_id);
-    answer(header, async move {
+    answer((&handlers.errors, header), async move {
         let joined = match asked {
             Ok(asked) => answer_of!(asked.await, JoinGroup),
             Err(error) => Err(error),

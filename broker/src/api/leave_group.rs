@@ -24,7 +24,7 @@ pub(super) fn begin(
     let asked = wanted(version, request)
         .map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), wanted, reservation));
     let members: Vec<_> = request.members.iter().map(named).collect();
-    answer(header, async move {
+    answer((&handlers.errors, header), async move {
         let left = match asked {
             Ok(asked) => answer_of!(asked.await, LeaveGroup).flatten(),
             Err(error) => Err(error),

@@ -22,12 +22,12 @@ pub(super) fn begin(
     let (states, types) = (words(&request.states_filter), words(&request.types_filter));
     if states.len().max(types.len()) > MOST {
         let refused = message!(ListGroupsResponse { error_code: ErrorCode::INVALID_REQUEST.0 });
-        return answer(header, std::future::ready(refused));
+        return answer((&handlers.errors, header), std::future::ready(refused));
     }
     let wanted = Request::ListGroups { states, types };
     let asked = handlers.coordinators.ask_all(context.client(), &wanted, reservation);
     let version = header.version;
-    answer(header, async move {
+    answer((&handlers.errors, header), async move {
         let mut response = ListGroupsResponse::default();
         for answer in asked.await {
             match answer_of!(answer, ListGroups).flatten() {

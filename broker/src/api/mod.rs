@@ -23,6 +23,7 @@ mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
+mod error_codes;
 mod errors;
 mod fetch;
 mod fetch_plan;
@@ -59,9 +60,11 @@ pub(crate) use listener::ListenerName;
 pub use server_config::ServerConfig;
 
 use self::admission::Admission;
+use self::error_codes::ErrorCodes;
 use self::fetch_plan::Sessions;
 use crate::budget::{Budget, Share};
 use crate::coordinators::Coordinators;
+use crate::metrics::AnsweredErrors;
 use crate::partitions::{Partitions, Reservation};
 use chronik_quorum::ControllerHandle;
 use chronik_wire::{Encode, Frame, Header, Request};
@@ -104,6 +107,7 @@ pub(crate) struct Handlers {
     admission: Admission,
     /// Room for searches by timestamp.
     searches: Arc<Semaphore>,
+    errors: AnsweredErrors,
 }
 
 impl Handlers {
@@ -112,12 +116,24 @@ impl Handlers {
         partitions: Partitions,
         controller: ControllerHandle,
         coordinators: Coordinators,
+        errors: AnsweredErrors,
     ) -> Self {
         let fetched = Budget::new(config.request_budget_bytes);
         let sessions = Sessions::new(config.fetch_session_slots, config.request_budget_bytes / 8);
         let searches = Arc::new(Semaphore::new(list_offsets::SEARCHES));
         let (producer_ids, admission) = (ProducerIds::default(), Admission::new());
-        Self { config, partitions, controller, coordinators, fetched, sessions, producer_ids, admission, searches }
+        Self {
+            config,
+            partitions,
+            controller,
+            coordinators,
+            fetched,
+            sessions,
+            producer_ids,
+            admission,
+            searches,
+            errors,
+        }
     }
 
     /// Begins a request: what it appends is on its way to the partitions, and what it asks of a group on its way to the
@@ -133,82 +149,72 @@ impl Handlers {
         request: Request,
         reservation: &Reservation,
     ) -> Reply {
-        let this = Arc::clone(self);
+        let (this, to) = (Arc::clone(self), (&self.errors, header));
         let via = context.listener().clone();
         let sender = Sender { client: context.client().clone(), reservation: Arc::clone(reservation) };
         match request {
             Request::Produce(r) => produce::begin(this, header, via, r, reservation).await,
             Request::Fetch(r) => Box::pin(async move { fetch::handle(&this, header, &via, r).await }),
-            Request::ListOffsets(r) => answer(header, async move { list_offsets::handle(&this, header, r).await }),
-            Request::Metadata(r) => answer(header, async move { metadata::handle(&this, header, &via, r).await }),
-            Request::ApiVersions(r) => answer(header, async move { api_versions::handle(&this, header, &r) }),
-            Request::CreateTopics(r) => answer(header, async move { create_topics::handle(&this, header, r).await }),
-            Request::DeleteRecords(r) => answer(header, async move { delete_records::handle(&this, r).await }),
-            Request::DeleteTopics(r) => answer(header, async move { delete_topics::handle(&this, header, r).await }),
-            Request::InitProducerId(r) => answer(header, async move { init_producer_id::handle(&this, &r).await }),
+            Request::ListOffsets(r) => answer(to, async move { list_offsets::handle(&this, header, r).await }),
+            Request::Metadata(r) => answer(to, async move { metadata::handle(&this, header, &via, r).await }),
+            Request::ApiVersions(r) => answer(to, async move { api_versions::handle(&this, header, &r) }),
+            Request::CreateTopics(r) => answer(to, async move { create_topics::handle(&this, header, r).await }),
+            Request::DeleteRecords(r) => answer(to, async move { delete_records::handle(&this, r).await }),
+            Request::DeleteTopics(r) => answer(to, async move { delete_topics::handle(&this, header, r).await }),
+            Request::InitProducerId(r) => answer(to, async move { init_producer_id::handle(&this, &r).await }),
             Request::OffsetForLeaderEpoch(r) => {
-                answer(header, async move { offset_for_leader_epoch::handle(&this, r).await })
+                answer(to, async move { offset_for_leader_epoch::handle(&this, r).await })
             }
-            Request::DescribeAcls(_) => answer(header, std::future::ready(no_security::acls())),
-            Request::SaslHandshake(_) => answer(header, std::future::ready(no_security::handshake())),
-            Request::SaslAuthenticate(_) => answer(header, std::future::ready(no_security::authentication())),
-            Request::DescribeConfigs(r) => answer(header, async move { describe_configs::handle(&this, header, r) }),
-            Request::AlterConfigs(r) => answer(header, async move { alter_configs::replacing(&this, r).await }),
+            Request::DescribeAcls(_) => answer(to, std::future::ready(no_security::acls())),
+            Request::SaslHandshake(_) => answer(to, std::future::ready(no_security::handshake())),
+            Request::SaslAuthenticate(_) => answer(to, std::future::ready(no_security::authentication())),
+            Request::DescribeConfigs(r) => answer(to, async move { describe_configs::handle(&this, header, r) }),
+            Request::AlterConfigs(r) => answer(to, async move { alter_configs::replacing(&this, r).await }),
             Request::IncrementalAlterConfigs(r) => {
-                answer(header, async move { alter_configs::incremental(&this, r).await })
+                answer(to, async move { alter_configs::incremental(&this, r).await })
             }
             Request::ListConfigResources(r) => {
-                answer(header, async move { list_config_resources::handle(&this, header, &r) })
+                answer(to, async move { list_config_resources::handle(&this, header, &r) })
             }
-            Request::CreatePartitions(r) => answer(header, async move { create_partitions::handle(&this, r).await }),
+            Request::CreatePartitions(r) => answer(to, async move { create_partitions::handle(&this, r).await }),
             Request::DescribeTopicPartitions(r) => {
-                answer(header, async move { describe_topic_partitions::handle(&this, &r) })
+                answer(to, async move { describe_topic_partitions::handle(&this, &r) })
             }
-            Request::DescribeLogDirs(r) => {
-                answer(header, async move { describe_log_dirs::handle(&this, header, r).await })
-            }
-            Request::DescribeProducers(r) => answer(header, async move { describe_producers::handle(&this, r).await }),
-            Request::DescribeCluster(r) => {
-                answer(header, async move { describe_cluster::handle(&this, header, &via, &r) })
-            }
-            Request::ElectLeaders(r) => answer(header, async move { elect_leaders::handle(&this, header, r).await }),
+            Request::DescribeLogDirs(r) => answer(to, async move { describe_log_dirs::handle(&this, header, r).await }),
+            Request::DescribeProducers(r) => answer(to, async move { describe_producers::handle(&this, r).await }),
+            Request::DescribeCluster(r) => answer(to, async move { describe_cluster::handle(&this, header, &via, &r) }),
+            Request::ElectLeaders(r) => answer(to, async move { elect_leaders::handle(&this, header, r).await }),
             Request::AlterPartitionReassignments(r) => {
-                answer(header, async move { alter_partition_reassignments::handle(&this, r).await })
+                answer(to, async move { alter_partition_reassignments::handle(&this, r).await })
             }
             Request::ListPartitionReassignments(r) => {
-                answer(header, async move { list_partition_reassignments::handle(&this, r) })
+                answer(to, async move { list_partition_reassignments::handle(&this, r) })
             }
-            Request::UpdateFeatures(r) => {
-                answer(header, async move { update_features::handle(&this, header, r).await })
-            }
-            Request::UnregisterBroker(r) => answer(header, async move { unregister_broker::handle(&this, &r).await }),
-            Request::DescribeQuorum(r) => {
-                answer(header, async move { describe_quorum::handle(&this, header, r).await })
-            }
-            Request::AddRaftVoter(r) => answer(header, async move { raft_voters::add(&this, &r).await }),
-            Request::RemoveRaftVoter(r) => answer(header, async move { raft_voters::remove(&this, &r).await }),
+            Request::UpdateFeatures(r) => answer(to, async move { update_features::handle(&this, header, r).await }),
+            Request::UnregisterBroker(r) => answer(to, async move { unregister_broker::handle(&this, &r).await }),
+            Request::DescribeQuorum(r) => answer(to, async move { describe_quorum::handle(&this, header, r).await }),
+            Request::AddRaftVoter(r) => answer(to, async move { raft_voters::add(&this, &r).await }),
+            Request::RemoveRaftVoter(r) => answer(to, async move { raft_voters::remove(&this, &r).await }),
             Request::FindCoordinator(r) => {
-                answer(header, async move { find_coordinator::handle(&this, header, &via, r).await })
+                answer(to, async move { find_coordinator::handle(&this, header, &via, r).await })
             }
             Request::JoinGroup(r) => join_group::begin(self, header, context, &r, reservation),
             Request::SyncGroup(r) => sync_group::begin(self, header, context, &r, reservation),
             Request::Heartbeat(r) => heartbeat::begin(self, header, context, &r, reservation),
             Request::LeaveGroup(r) => leave_group::begin(self, header, context, &r, reservation),
             Request::OffsetCommit(r) => offset_commit::begin(self, header, context, &r, reservation),
-            Request::OffsetFetch(r) => {
-                answer(header, async move { offset_fetch::handle(&this, header, &sender, r).await })
-            }
+            Request::OffsetFetch(r) => answer(to, async move { offset_fetch::handle(&this, header, &sender, r).await }),
             Request::DescribeGroups(r) => {
-                answer(header, async move { describe_groups::handle(&this, header, &sender, r).await })
+                answer(to, async move { describe_groups::handle(&this, header, &sender, r).await })
             }
             Request::ListGroups(r) => list_groups::begin(self, header, context, &r, reservation),
-            Request::DeleteGroups(r) => answer(header, async move { delete_groups::handle(&this, &sender, r).await }),
+            Request::DeleteGroups(r) => answer(to, async move { delete_groups::handle(&this, &sender, r).await }),
             Request::OffsetDelete(r) => offset_delete::begin(self, header, context, r, reservation),
             Request::ConsumerGroupHeartbeat(r) => {
                 consumer_group_heartbeat::begin(self, header, context, &r, reservation)
             }
             Request::ConsumerGroupDescribe(r) => {
-                answer(header, async move { consumer_group_describe::handle(&this, header, &sender, r).await })
+                answer(to, async move { consumer_group_describe::handle(&this, header, &sender, r).await })
             }
         }
     }
@@ -221,13 +227,15 @@ impl Handlers {
     }
 }
 
-/// Encodes what a handler returns.
-fn answer<R: Encode + Send + Sync + 'static>(
-    header: Header,
+/// Encodes what a handler returns, and counts its errors.
+fn answer<R: Encode + ErrorCodes + Send + Sync + 'static>(
+    (errors, header): (&AnsweredErrors, Header),
     handler: impl Future<Output = R> + Send + 'static,
 ) -> Reply {
+    let errors = errors.clone();
     Box::pin(async move {
         let response = handler.await;
+        errors.count(header.api, |found| response.each_code(found));
         encoded(Frame::encode(header, &response))
     })
 }

@@ -45,7 +45,7 @@ pub(super) fn begin(
         };
         (!nothing).then(ask)
     });
-    answer(header, async move {
+    answer((&handlers.errors, header), async move {
         let committed = match asked {
             Ok(Some(asked)) => answer_of!(asked.await, OffsetCommit),
             Ok(None) => Ok(Vec::new()),

@@ -19,7 +19,7 @@ pub(super) fn begin(
 ) -> Reply {
     let asked = wanted(&request)
         .map(|wanted| handlers.coordinators.ask(&request.group_id, context.client(), wanted, reservation));
-    answer(header, async move {
+    answer((&handlers.errors, header), async move {
         let deleted = match asked {
             Ok(asked) => answer_of!(asked.await, OffsetDelete).flatten(),
             Err(error) => Err(error),

@@ -8,7 +8,7 @@ use super::admission::AdmissionError;
 use super::errors::Code as _;
 use super::leaders::{Leaders, find_partition, find_topic};
 use super::listener::ListenerName;
-use super::{Handlers, Outcome, Reply, ServerConfig, encoded, millis};
+use super::{ErrorCodes as _, Handlers, Outcome, Reply, ServerConfig, encoded, millis};
 use crate::partitions::Reservation;
 use bytes::Bytes;
 use chronik_core::cluster::{Image, Topic, config};
@@ -107,6 +107,7 @@ pub(super) async fn begin(
     } else {
         Box::pin(async move {
             let response = finish(&handlers, header, &listener, begun).await;
+            handlers.errors.count(header.api, |found| response.each_code(found));
             encoded(Frame::encode(header, &response))
         })
     }

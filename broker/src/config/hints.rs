@@ -6,6 +6,7 @@ use chronik_core::cluster::config::topic_config;
 
 const THREADS: &str = "a broker uses the processors that it has";
 const TRANSACTIONS: &str = "there are no transactions yet";
+const AT_ONCE: &str = "assignments are computed at once, by the coordinator";
 
 /// Kafka's properties that brokers' files often have, and the one that is in their place here.
 const RENAMED: &[(&str, &str)] = &[
@@ -20,6 +21,10 @@ const RENAMED: &[(&str, &str)] = &[
 const WITHOUT_MEANING: &[(&str, &str)] = &[
     ("background.threads", THREADS),
     ("controller.quorum.voters", "`voters` in the file says it"),
+    ("group.consumer.assignment.interval.ms", AT_ONCE),
+    ("group.consumer.assignor.offload.enable", AT_ONCE),
+    ("group.consumer.max.assignment.interval.ms", AT_ONCE),
+    ("group.consumer.min.assignment.interval.ms", AT_ONCE),
     ("group.consumer.regex.refresh.interval.ms", "regular expressions are resolved when topics come or go"),
     (
         "inter.broker.protocol.version",

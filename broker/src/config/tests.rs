@@ -65,6 +65,7 @@ fn a_property_that_the_file_cannot_set_is_refused_with_how_it_is_set() {
         ("advertised.listeners", "chronik config set broker ID advertised.listeners=VALUE"),
         ("node.id", "`broker_id`"),
         ("num.io.threads", "the processors that it has"),
+        ("group.consumer.assignment.interval.ms", "computed at once"),
         ("log.retention.mss", "did you mean 'log.retention.ms'?"),
     ] {
         let error = load(&format!("{MINIMAL}kafka: {{{property}: 1}}\n")).unwrap_err();

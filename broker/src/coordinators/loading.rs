@@ -1,5 +1,6 @@
 //! Reading a partition of `__consumer_offsets` from its start to where it ended when this leadership began.
 
+use super::topic::NAME;
 use crate::partitions::{Changes, FetchError, FetchSpec, OffsetSpec, Partitions, ReadError};
 use bytes::Bytes;
 use chronik_core::groups::GroupRecord;
@@ -78,7 +79,8 @@ impl Log {
         }
         if let Some(error) = unread.first {
             let records = unread.records;
-            error!(%partition, records, %error, "Skipped records that cannot be read; the first one's error");
+            let index = partition.partition;
+            error!(%index, records, %error, "Skipped records of {NAME} that cannot be read; the first one's error");
         }
         Ok(Loaded { committed, end: next })
     }

@@ -41,7 +41,8 @@ impl Owner {
         let assigned = |tp: &TopicPartition| image.partition(*tp).is_some_and(|p| p.replicas.contains(&self.shell.me));
         let forgotten: Vec<_> = self.recovered.keys().filter(|tp| !assigned(tp)).copied().collect();
         for partition in forgotten {
-            info!(%partition, "Dropping a log whose topic was deleted, or which was moved, while this broker was away");
+            let topic = image.topics.get(&partition.topic).map_or("", |topic| &topic.name);
+            info!(topic, %partition, "Dropping a log whose topic was deleted, or which was moved, while this broker was away");
             self.recovered.remove(&partition);
             self.drop_log(partition);
         }

@@ -52,7 +52,7 @@ pub async fn serve(
         frame_limits: FrameLimits { max_bytes: config.max_request_bytes, stall: config.stall_timeout },
         idle: config.idle_timeout,
         metrics: metrics.clone(),
-        api: Arc::new(Handlers::new(config, partitions, controller, coordinators)),
+        api: Arc::new(Handlers::new(config, partitions, controller, coordinators, metrics.errors())),
     });
     metrics.watch_budget(shared.rooms.clone());
     let connections = TaskTracker::new();

@@ -85,7 +85,7 @@ pub trait Kafka: Send + Sync {
 }
 
 /// Whether two texts are the same value of a config. Brokers keep a value in its shortest form: a number without what it
-/// could do without, a list without spaces and in an order of its own.
+/// could do without, a list without spaces and in an order of its own, a boolean in small letters.
 pub fn same_value(one: &str, other: &str) -> bool {
     let number = |text: &str| text.trim().parse::<f64>().ok().map(f64::to_bits);
     let list = |text: &str| text.split(',').map(|word| word.trim().to_owned()).collect::<BTreeSet<_>>();
@@ -93,6 +93,10 @@ pub fn same_value(one: &str, other: &str) -> bool {
     // Not every long is a double.
     if let Some(same) = integers() {
         return same;
+    }
+    let is_boolean = |text: &str| ["true", "false"].iter().any(|word| text.trim().eq_ignore_ascii_case(word));
+    if is_boolean(one) && is_boolean(other) {
+        return one.trim().eq_ignore_ascii_case(other.trim());
     }
     (number(one).is_some() && number(one) == number(other)) || list(one) == list(other)
 }
@@ -134,6 +138,9 @@ mod tests {
             ("5", "5", true),
             ("0.50", "0.5", true),
             ("+5", "5", true),
+            ("1", "1.0", true),
+            ("TRUE", "true", true),
+            ("true", "false", false),
             ("compact, delete", "delete,compact", true),
             ("compact", "delete", false),
             ("5", "6", false),

@@ -137,6 +137,15 @@ impl TopicConfig {
         }
     }
 
+    /// A value as it goes into the metadata log. Kafka reads a boolean in letters of any case. Brokers of older releases
+    /// apply what is in the log too, and take small letters alone.
+    pub fn as_logged<'a>(&self, value: &'a str) -> &'a str {
+        if self.kind != ConfigKind::Boolean {
+            return value;
+        }
+        ["true", "false"].into_iter().find(|word| value.trim().eq_ignore_ascii_case(word)).unwrap_or(value)
+    }
+
     fn canonical(&self, value: &str, version: MetadataVersion) -> Result<String, String> {
         let most = if matches!(self.accepts, Accepts::Replicas) { throttles::MAX_REPLICAS_VALUE } else { MAX_VALUE };
         if value.len() > most {
@@ -181,7 +190,10 @@ impl TopicConfig {
 /// The words of a list, each once, in the order in which they are given.
 fn some_of(words: &[&str], value: &str) -> Result<String, String> {
     let given: Vec<&str> = value.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
-    if given.is_empty() || given.iter().any(|word| !words.contains(word)) {
+    if given.is_empty() {
+        return Err("is empty: to keep all records, set retention.ms and retention.bytes to -1".into());
+    }
+    if given.iter().any(|word| !words.contains(word)) {
         return Err(format!("is not made of {}", words.join(", ")));
     }
     let mut kept: Vec<&str> = Vec::with_capacity(words.len());

@@ -66,7 +66,8 @@ impl Image {
 /// Why a config of Kafka's groups means nothing here.
 fn not_here(name: &str) -> Option<String> {
     let why = match name.split('.').next()? {
-        "share" => "there are no share groups here",
+        // Records that a share group gives up go to such a topic (KIP-1191).
+        "share" | "errors" => "there are no share groups here",
         "streams" => "there are no streams groups here",
         "consumer" if name.starts_with("consumer.assign") => "assignments are computed at once, by the coordinator",
         _ => return None,

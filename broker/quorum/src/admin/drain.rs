@@ -59,7 +59,8 @@ impl Calls {
         let (outcome, _) = self.propose(command).await?;
         if let Answer::Reassigned(results) = outcome.map_err(|refusal| precondition(&refusal))? {
             for (partition, refusal) in results.into_iter().filter_map(|(tp, done)| Some((tp, done.err()?))) {
-                tracing::info!(%partition, %refusal, "a move was refused");
+                let topic = image.topics.get(&partition.topic).map_or("", |topic| &topic.name);
+                tracing::info!(topic, %partition, %refusal, "a move was refused");
             }
         }
         Ok(())

@@ -39,6 +39,7 @@ impl Calls {
             permit: permit(&view),
             topics: topics(image),
             damaged: damaged(&view, &lags, most.min(MAX_PARTITIONS)),
+            need_all_replicas: Some(need_all_replicas(image)),
         })
     }
 }
@@ -260,6 +261,24 @@ fn topics(image: &Image) -> Vec<api::TopicsByFactor> {
     by_factor.into_values().collect()
 }
 
+/// The topics with a partition that needs all of its replicas in sync, where these are several.
+fn need_all_replicas(image: &Image) -> api::NamedTopics {
+    let needs_all = |topic: &cluster::Topic| {
+        topic.partitions.iter().any(|partition| {
+            let replicas = partition.target_replicas().count();
+            replicas > 1 && partition.min_insync_replicas(topic.min_insync_replicas) >= replicas
+        })
+    };
+    let mut found = api::NamedTopics::default();
+    for topic in image.topic_ids.values().filter_map(|id| image.topics.get(id)).filter(|topic| needs_all(topic)) {
+        found.topics += 1;
+        if found.names.len() < NAMES {
+            found.names.push(topic.name.to_string());
+        }
+    }
+    found
+}
+
 /// The first of these, by their topics' names.
 pub(super) fn named(image: &Image, partitions: &[TopicPartition]) -> (Vec<api::PartitionId>, u32) {
     let name = |tp: &TopicPartition| image.topics.get(&tp.topic).map_or_else(String::new, |t| t.name.to_string());
@@ -334,6 +353,27 @@ mod tests {
         ] {
             let found = topics(&image(std::slice::from_ref(&partition)));
             assert_eq!(found[0].replication_factor, expected, "{partition:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_that_no_broker_can_be_stopped_for_is_named_unless_it_has_one_replica_alone() {
+        let growing = cluster::Partition { adding: ids(&[2]).into(), ..lost(&[0, 1, 2]) };
+        let shrinking = cluster::Partition { removing: ids(&[2]).into(), ..lost(&[0, 1, 2]) };
+        for (partitions, least, named) in [
+            (vec![lost(&[0, 1, 2])], 2, 0),
+            (vec![lost(&[0, 1, 2])], 3, 1),
+            (vec![lost(&[0, 1, 2])], 4, 1),
+            (vec![lost(&[0, 1, 2]), lost(&[0, 1])], 2, 1),
+            (vec![lost(&[0])], 1, 0),
+            (vec![growing], 2, 0),
+            (vec![shrinking], 2, 1),
+        ] {
+            let mut image = image(&partitions);
+            let id = image.topic_ids.get("t").copied().unwrap_or_default();
+            image.topics.get_mut(&id).expect("the topic").min_insync_replicas = least;
+            let found = need_all_replicas(&image);
+            assert_eq!((found.topics, found.names.len()), (named, named as usize), "{partitions:?} {least}");
         }
     }
 

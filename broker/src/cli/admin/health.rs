@@ -40,8 +40,41 @@ pub(super) fn findings(facts: &FactsResponse) -> Vec<Finding> {
             next: "wait until they are done; `chronik reassign list` shows them".into(),
         });
     }
+    of_topics(facts, &mut found);
+    of_version(facts, &mut found);
     found.sort_by_key(|finding| !finding.bad);
     found
+}
+
+/// What is as it was asked for, and stands in the way of the next restart.
+fn of_topics(facts: &FactsResponse, found: &mut Vec<Finding>) {
+    let Some(needing) = facts.need_all_replicas.as_ref().filter(|needing| needing.topics > 0) else { return };
+    let example = needing.names.first().map_or_else(String::new, |name| format!(", {name} among them"));
+    found.push(Finding {
+        bad: false,
+        what: format!(
+            "{} topics need all of their replicas in sync (min.insync.replicas){example}: while one of their brokers is away they \
+             take no writes with acks=all, and no permit to stop one is given",
+            needing.topics
+        ),
+        next: "ask for one less: `chronik config set topic TOPIC min.insync.replicas=N`; or add a replica: `chronik reassign`"
+            .into(),
+    });
+}
+
+/// Whether newer formats could be allowed. Brokers that never registered may be of any release, and hold nothing up.
+fn of_version(facts: &FactsResponse, found: &mut Vec<Finding>) {
+    let registered = facts.brokers.iter().filter(|broker| broker.incarnation.is_some());
+    let (now, known) = (facts.metadata_version, registered.map(|broker| broker.max_metadata_version).min());
+    if let Some(known) = known.filter(|known| *known > now) {
+        found.push(Finding {
+            bad: false,
+            what: format!(
+                "the metadata version is {now}, and all brokers know {known}: what came with it is not used yet"
+            ),
+            next: "once no broker is to go back to the release before: `chronik features upgrade`".into(),
+        });
+    }
 }
 
 /// Brokers that do not say what their disks have lost: a version before this does not, nor one that was not heard yet.
@@ -203,7 +236,7 @@ fn of_permit(permit: &Permit) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronik_admin::{DamagedReplica, Disk, MissingReplica, Quorum, QuorumMember, Starting};
+    use chronik_admin::{DamagedReplica, Disk, MissingReplica, NamedTopics, Quorum, QuorumMember, Starting};
 
     fn broker(id: i32) -> Broker {
         Broker { id, incarnation: Some("a".into()), damaged: Some(0), ..Broker::default() }
@@ -222,6 +255,26 @@ mod tests {
     #[test]
     fn nothing_is_found_in_a_cluster_that_is_well() {
         assert_eq!(findings(&well()), []);
+    }
+
+    #[test]
+    fn what_is_meant_is_said_and_makes_no_cluster_unwell() {
+        let mut facts = well();
+        let names = vec!["orders".to_owned(), "payments".to_owned()];
+        facts.need_all_replicas = Some(NamedTopics { topics: 2, names });
+        facts.metadata_version = 4;
+        for (broker, most) in facts.brokers.iter_mut().zip([6, 5, 5]) {
+            broker.max_metadata_version = most;
+        }
+        let found = findings(&facts);
+        assert!(found.len() == 2 && found.iter().all(|finding| !finding.bad), "{found:?}");
+        assert!(found[0].what.starts_with("2 topics need all of their replicas") && found[0].what.contains("orders"));
+        assert!(found[1].what.contains("is 4, and all brokers know 5") && found[1].next.contains("features upgrade"));
+        facts.need_all_replicas = Some(NamedTopics::default());
+        facts.brokers[2].max_metadata_version = 4;
+        assert_eq!(findings(&facts), [], "not all of them know a newer one");
+        facts.brokers[2].incarnation = None;
+        assert!(findings(&facts).iter().any(|finding| finding.what.contains("all brokers know 5")));
     }
 
     #[test]

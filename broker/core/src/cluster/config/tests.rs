@@ -96,6 +96,29 @@ fn a_long_way_to_write_a_number_is_not_kept() {
 }
 
 #[test]
+fn a_boolean_is_logged_in_the_letters_that_older_brokers_take() {
+    for (name, value, logged) in [
+        ("unclean.leader.election.enable", "TRUE", "true"),
+        ("preallocate", " False ", "false"),
+        ("remote.storage.enable", "FALSE", "false"),
+        ("preallocate", "yes", "yes"),
+        ("compression.type", "ZSTD", "ZSTD"),
+    ] {
+        let known = topic_config(name).expect("known");
+        assert_eq!(known.as_logged(value), logged, "{name}={value}");
+    }
+    assert!(canonical("preallocate", "TRUE", MetadataVersion::LATEST).is_err(), "all brokers apply an entry alike");
+}
+
+#[test]
+fn who_wants_a_policy_that_cleans_nothing_is_told_how_to_get_it() {
+    for none in ["", " , "] {
+        let refused = canonical("cleanup.policy", none, MetadataVersion::LATEST).unwrap_err();
+        assert!(refused.contains("retention.ms"), "{refused}");
+    }
+}
+
+#[test]
 fn a_topic_goes_by_its_policy_or_that_of_all_brokers_and_an_internal_one_is_compacted_whatever_they_say() {
     let mut image = Image::default();
     let mut topic = Topic {

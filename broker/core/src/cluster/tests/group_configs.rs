@@ -35,6 +35,8 @@ fn what_groups_do_not_have_is_refused_with_the_reason() {
     let mut cluster = Cluster::alive(1);
     for (group, name, value, why) in [
         ("g", "share.session.timeout.ms", "1", "no share groups"),
+        ("g", "errors.deadletterqueue.topic.name", "t", "no share groups"),
+        ("g", "consumer.assignor.offload.enable", "false", "computed at once"),
         ("g", "streams.session.timeout.ms", "1", "no streams groups"),
         ("g", "consumer.assignment.interval.ms", "1", "computed at once"),
         ("g", "retention.ms", "1", "not known"),
