@@ -6,9 +6,11 @@ use chronik_core::ids::BrokerId;
 use chronik_quorum::ControllerHandle;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// Worked out of the image whenever somebody looks.
 #[derive(Debug)]
@@ -41,9 +43,18 @@ const GAUGES: [(&str, &str); 10] = [
 ];
 
 impl ClusterMetrics {
-    pub(crate) fn register(registry: &mut Registry, me: BrokerId, controller: ControllerHandle) {
-        let metrics = Self { me, controller };
-        registry.sub_registry_with_prefix("controller").register_collector(Box::new(metrics));
+    /// What it returns counts elections for as long as the controller runs.
+    pub(crate) fn register(
+        registry: &mut Registry,
+        me: BrokerId,
+        controller: &ControllerHandle,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let elections: Counter = Counter::default();
+        let registry = registry.sub_registry_with_prefix("controller");
+        let help = "Times that this broker began to lead the controller quorum, since it was started";
+        registry.register("elections", help, elections.clone());
+        registry.register_collector(Box::new(Self { me, controller: controller.clone() }));
+        count_elections(me, controller.leaders(), elections)
     }
 }
 
@@ -58,6 +69,20 @@ impl Collector for ClusterMetrics {
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         Ok(())
+    }
+}
+
+async fn count_elections(me: BrokerId, mut leader: watch::Receiver<Option<BrokerId>>, elections: Counter) {
+    let mut led = false;
+    loop {
+        let leads = *leader.borrow_and_update() == Some(me);
+        if leads && !led {
+            elections.inc();
+        }
+        led = leads;
+        if leader.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -118,6 +143,21 @@ mod tests {
         ] {
             assert_eq!(leads(me, leader, lease, now), expected, "{leader:?} {lease:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_election_is_counted_by_who_leads_by_it() {
+        let (leads, leader) = watch::channel(None);
+        let elections: Counter = Counter::default();
+        let counted = async {
+            for (id, count) in [(None, 0), (Some(2), 0), (Some(1), 1), (Some(1), 1), (None, 1), (Some(1), 2)] {
+                leads.send_replace(id.map(BrokerId));
+                tokio::task::yield_now().await;
+                assert_eq!(elections.get(), count, "{id:?}");
+            }
+            drop(leads);
+        };
+        tokio::join!(count_elections(BrokerId(1), leader, elections.clone()), counted);
     }
 
     /// The last two.

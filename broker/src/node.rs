@@ -152,7 +152,7 @@ impl Node {
         let controller = chronik_quorum::start(quorum).await?;
         let handle = controller.handle();
         tasks.spawn(chronik_quorum::admin::serve(listeners.admin, controller.admin(), stop.clone()));
-        ClusterMetrics::register(&mut registry, config.id, handle.clone());
+        tasks.spawn(ClusterMetrics::register(&mut registry, config.id, &handle));
         let owners = std::thread::available_parallelism().map_or(1, |n| n.get().min(OWNERS_MAX));
         let partitions_config = PartitionsConfig {
             me: config.id,

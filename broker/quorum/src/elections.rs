@@ -15,7 +15,8 @@
 //! * A follower refuses a vote for `election_max` after it has heard its leader: openraft does that. A leader does it
 //!   here, as long as a majority has accepted it within that time.
 //! * A leader that no majority answers may still be heard by all (it is deaf), and with that keep everybody from an
-//!   election. So it gives up, after some seconds.
+//!   election. So it gives up, after some seconds; later, but not for ever, while those that it lacks are at an entry or a
+//!   snapshot that is large, as raft there waits for the disk and answers nothing else meanwhile.
 //! * Silence is counted in time that this process has seen pass. One that was paused, with all others or alone, waits
 //!   for what has been sent meanwhile before it draws conclusions.
 //!
@@ -45,6 +46,10 @@ const LOOKS: u32 = 6;
 /// A leader without a majority gives up after this many `election_max`: its followers may be at something that takes
 /// seconds, as a disk that hangs, and nobody else would be elected for it.
 const GIVES_UP_AFTER: u32 = 10;
+/// And after this many while a majority would be there with those that are at something large: half a minute, in which a
+/// snapshot has to be sent and installed. Its peers' connections last, or they would not count: one that is gone, or
+/// answers no ping, is at nothing.
+const GIVES_UP_AT_LAST: u32 = 100;
 
 /// After a refusal other voters have this part of the shortest election timeout to answer: one heartbeat of raft's.
 const ANSWERS: u32 = 3;
@@ -93,6 +98,11 @@ fn is_time(
         LedBy::Another(silence) => silence >= election_max + random,
         LedBy::Itself(_) => false,
     }
+}
+
+/// Whether a leader gives up that has been without a majority for so long.
+fn gives_up(unfollowed: Duration, election_max: Duration, waits_for_busy: bool) -> bool {
+    unfollowed >= election_max * if waits_for_busy { GIVES_UP_AT_LAST } else { GIVES_UP_AFTER }
 }
 
 /// How long something has not happened, in time that this process has seen pass.
@@ -240,6 +250,11 @@ impl Hearing {
         self.acks.by_majority((self.me, term), &self.electorate, |_| true, self.election_max)
     }
 
+    /// Whether a majority follows the leader of that term, which is this voter, or is at something large that it was sent.
+    fn is_followed_with_busy(&self, term: u64) -> bool {
+        self.acks.by_majority_with_busy((self.me, term), &self.electorate, self.election_max)
+    }
+
     /// Whether this voter leads in a term that it was not asked to end, and a majority follows it.
     pub(super) fn keeps_leading(&self, handed_over: Option<u64>) -> bool {
         let (vote, led) = self.led();
@@ -302,9 +317,10 @@ impl Elections {
                 self.hearing.quiet(|quiet| quiet.ends(now));
             }
             let quiet = self.hearing.quiet(|quiet| quiet.passes(now));
+            let waits_for_busy = || self.hearing.is_followed_with_busy(vote.leader_id().term);
             if led != LedBy::Itself(false) {
                 unfollowed.ends(now);
-            } else if unfollowed.passes(now) >= self.election_max * GIVES_UP_AFTER {
+            } else if gives_up(unfollowed.passes(now), self.election_max, waits_for_busy()) {
                 tracing::warn!(
                     "no majority of the voters answers: this broker does not lead the controller quorum any more"
                 );
@@ -457,6 +473,19 @@ mod tests {
             ("a leader", LedBy::Itself(false), MAX * 9, false, false, false),
         ] {
             assert_eq!(is_time(led, quiet, (MAX, random), alone, stands), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_leader_waits_longer_for_who_is_at_something_large_and_not_for_ever() {
+        for (unfollowed, waits_for_busy, expected) in [
+            (MAX * 10 - ms(1), false, false),
+            (MAX * 10, false, true),
+            (MAX * 10, true, false),
+            (MAX * 100 - ms(1), true, false),
+            (MAX * 100, true, true),
+        ] {
+            assert_eq!(gives_up(unfollowed, MAX, waits_for_busy), expected, "{unfollowed:?} {waits_for_busy}");
         }
     }
 

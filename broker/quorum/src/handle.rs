@@ -260,6 +260,11 @@ impl ControllerHandle {
         self.image.borrow().clone()
     }
 
+    /// Follows who leads the controller quorum.
+    pub fn leaders(&self) -> watch::Receiver<Option<BrokerId>> {
+        self.leader.clone()
+    }
+
     /// Follows the images; the newest only, some may be skipped.
     pub fn images(&self) -> watch::Receiver<Image> {
         self.image.clone()

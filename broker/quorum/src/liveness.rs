@@ -153,7 +153,7 @@ impl Liveness {
             self.stalled.insert(id);
             // Where all disks hang, nothing is won by leaderships that move.
             let others = image.brokers.values().any(|b| unfenced(b).is_some() && !self.stalled.contains(&b.id));
-            return Heard::Stalled(!broker.fenced && others);
+            return Heard::Stalled(!broker.fenced && others && self.knows_of_leases(now, id));
         }
         self.stalled.remove(&id);
         if !broker.fenced {
@@ -163,6 +163,13 @@ impl Liveness {
         } else {
             Heard::Behind
         }
+    }
+
+    /// Whether what a broker says of its disk is not older than its lease, as far as this leader can tell. A message that was
+    /// long on its way may be overtaken by one to a former leader, who gave a lease for it: only this leader's own leases
+    /// are known here (see [`Liveness::is_overtaken`]). A former leader has told itself first that its own disk hangs.
+    fn knows_of_leases(&self, now: Instant, id: BrokerId) -> bool {
+        self.predecessor == Some(id) || now >= self.leases_end
     }
 
     /// The leader looks at its brokers, again and again. If it has not for long, its process was paused (or its machine,
@@ -497,5 +504,21 @@ mod tests {
         image.apply(MetadataOffset(9), &MetadataCommand::Fence { id: B, epoch }).0.unwrap();
         assert_eq!(says(&image, b, true), Heard::Stalled(false), "it is fenced, and stays so");
         assert_eq!(says(&image, b, false), Heard::Ready(epoch));
+    }
+
+    /// Its disk may have come back, and the former leader have given it a lease, since it said so.
+    #[test]
+    fn who_says_that_its_disk_hangs_is_not_fenced_while_a_lease_of_a_former_leader_may_run() {
+        let (image, epoch) = cluster();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let new = || Liveness::new(A, start, INTERVAL, SESSION, image.clone());
+        for (predecessor, ms, fenced) in
+            [(None, 699, false), (None, 700, true), (Some(A), 699, false), (Some(B), 0, true)]
+        {
+            let mut liveness = new().after(predecessor, start, at(700));
+            let heard = liveness.heartbeat(at(ms), &image, (B, epoch), MetadataOffset(9), true);
+            assert_eq!(heard, Heard::Stalled(fenced), "{predecessor:?} {ms}");
+        }
     }
 }

@@ -162,7 +162,11 @@ impl RaftNetwork<TypeConfig> for Peer {
             let request = proto::RaftRequest { caller: Some(self.caller()), body, followed_by_others };
             if let Some(entry) = large {
                 let (link, sent) = (self.link()?.clone(), Instant::now());
-                let call = |mut client: super::link::Client| async move { client.append_entries(request).await };
+                let (acks, target) = (self.network.acks.clone(), self.target);
+                let call = move |mut client: super::link::Client| async move {
+                    let _large = acks.sends_large(target);
+                    client.append_entries(request).await
+                };
                 let answer = tokio::spawn(async move { link.call(LARGE_TIMEOUT, call).await });
                 self.large = Some(Large { vote: rpc.vote, entry, sent, answer });
                 self.large_answer().await
@@ -244,7 +248,11 @@ impl RaftNetwork<TypeConfig> for Peer {
         let stream = futures::stream::iter(std::iter::once(first).chain(chunks));
         let unreachable = |why: String| StreamingError::Unreachable(Unreachable::new(&io::Error::other(why)));
         let Some(link) = &self.link else { return Err(unreachable("no address".into())) };
-        let call = link.call(option.hard_ttl(), |mut client| async move { client.install_snapshot(stream).await });
+        let (acks, target) = (self.network.acks.clone(), self.target);
+        let call = link.call(option.hard_ttl(), move |mut client| async move {
+            let _large = acks.sends_large(target);
+            client.install_snapshot(stream).await
+        });
         let response = tokio::select! {
             response = call => response.map_err(|e| unreachable(format!("{e:?}")))?,
             closed = cancel => return Err(StreamingError::Closed(closed)),

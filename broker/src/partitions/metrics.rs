@@ -1,7 +1,7 @@
 //! What is counted of the partitions that this broker holds, and of their log.
 
-use chronik_core::cluster::Partition;
-use chronik_core::ids::BrokerId;
+use chronik_core::cluster::{Image, Partition};
+use chronik_core::ids::{BrokerId, TopicPartition};
 use chronik_log::{CommitStats, Writer};
 use chronik_quorum::DiskSpace;
 use prometheus_client::collector::Collector;
@@ -19,6 +19,10 @@ pub struct PartitionMetrics {
     leaders: Gauge,
     under_replicated: Gauge,
     producer_bytes: Gauge,
+    isr_shrinks: Counter,
+    isr_expands: Counter,
+    elections: Counter,
+    unclean_elections: Counter,
 }
 
 /// A share of the counts.
@@ -54,6 +58,30 @@ impl PartitionMetrics {
             "Bytes of memory for what replicas remember of idempotent producers",
             metrics.producer_bytes.clone(),
         );
+        for (name, help, counter) in [
+            (
+                "partition_isr_shrinks",
+                "Times that replicas left the in-sync set of a partition that this broker led then",
+                &metrics.isr_shrinks,
+            ),
+            (
+                "partition_isr_expands",
+                "Times that replicas joined the in-sync set of a partition that this broker led then",
+                &metrics.isr_expands,
+            ),
+            (
+                "partition_leader_elections",
+                "Times that this broker became the leader of a partition after another one, or after nobody led it",
+                &metrics.elections,
+            ),
+            (
+                "partition_unclean_leader_elections",
+                "Those of them in which it may have lacked acknowledged records",
+                &metrics.unclean_elections,
+            ),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
         metrics
     }
 
@@ -67,6 +95,29 @@ impl PartitionMetrics {
         self.replicas.inc_by(now.replicas - before.replicas);
         self.leaders.inc_by(now.leaders - before.leaders);
         self.under_replicated.inc_by(now.under_replicated - before.under_replicated);
+    }
+
+    /// Counts what became of these partitions from one image to the next where this broker leads: of all brokers one does.
+    pub(super) fn observe<'a>(
+        &self,
+        me: BrokerId,
+        (before, now): (&Image, &Image),
+        changed: impl Iterator<Item = &'a TopicPartition>,
+    ) {
+        let unclean = now.unclean_elections > before.unclean_elections;
+        for partition in changed {
+            let (Some(before), Some(now)) = (before.partition(*partition), now.partition(*partition)) else { continue };
+            if now.leader != Some(me) {
+                continue;
+            }
+            let lacks = |of: &Partition, other: &Partition| other.isr.iter().any(|id| !of.isr.contains(id));
+            self.isr_shrinks.inc_by(lacks(now, before).into());
+            self.isr_expands.inc_by(lacks(before, now).into());
+            let elected = before.leader != Some(me);
+            let eligible = before.isr.contains(&me) || before.elr.contains(&me);
+            self.elections.inc_by(elected.into());
+            self.unclean_elections.inc_by((elected && unclean && !eligible).into());
+        }
     }
 }
 
@@ -152,5 +203,70 @@ impl Collector for DiskMetrics {
         let age = ConstGauge::new(self.writer.pulse().age().as_secs_f64());
         let help = "How long the disk has been at the round that is under way, in seconds; 0 between rounds";
         age.encode(encoder.encode_descriptor("wal_unfinished_round_seconds", help, None, age.metric_type())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronik_core::cluster::Topic;
+    use chronik_core::ids::{LeaderEpoch, PartitionEpoch, PartitionId, TopicId};
+
+    const ME: BrokerId = BrokerId(1);
+    const TP: TopicPartition = TopicPartition { topic: TopicId(uuid::Uuid::nil()), partition: PartitionId(0) };
+
+    /// One partition on three brokers.
+    fn image(leader: i32, isr: &[i32], elr: &[i32], unclean_elections: u64) -> Image {
+        let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
+        let partition = Partition {
+            replicas: ids(&[0, 1, 2]),
+            isr: ids(isr),
+            elr: ids(elr).into(),
+            leader: Some(BrokerId(leader)).filter(|id| id.0 >= 0),
+            adding: Box::default(),
+            removing: Box::default(),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: PartitionEpoch(0),
+        };
+        let mut image = Image { unclean_elections, ..Image::default() };
+        let topic = Topic {
+            id: TP.topic,
+            name: "t".into(),
+            partitions: [partition].into_iter().collect(),
+            configs: image.cluster_configs.clone(),
+            min_insync_replicas: 1,
+            default_min_insync_replicas: 1,
+            older_producers: image.next_producer_id,
+        };
+        image.topics.insert(topic.id, topic);
+        image
+    }
+
+    #[test]
+    fn what_becomes_of_a_partition_is_counted_by_who_leads_it_then() {
+        let (whole, alone) = (image(1, &[0, 1, 2], &[], 0), image(1, &[1], &[], 0));
+        for (what, before, now, expected) in [
+            ("nothing", whole.clone(), whole.clone(), [0, 0, 0, 0]),
+            ("others are too slow", whole.clone(), alone.clone(), [1, 0, 0, 0]),
+            ("they are back", alone, whole.clone(), [0, 1, 0, 0]),
+            ("another one leads", whole.clone(), image(2, &[2], &[], 0), [0, 0, 0, 0]),
+            ("the leader is fenced", image(0, &[0, 1, 2], &[], 0), image(1, &[1, 2], &[], 0), [1, 0, 1, 0]),
+            ("the leader goes on", image(0, &[0, 1], &[], 0), image(1, &[0, 1], &[], 0), [0, 0, 1, 0]),
+            ("an eligible one", image(-1, &[], &[1], 0), image(1, &[1], &[], 1), [0, 1, 1, 0]),
+            ("one that joined just before", image(0, &[0], &[], 4), image(1, &[1], &[], 4), [1, 1, 1, 0]),
+            ("one that lacks records", image(-1, &[0], &[], 4), image(1, &[1], &[], 5), [1, 1, 1, 1]),
+            ("a topic that is new", Image::default(), whole, [0, 0, 0, 0]),
+        ] {
+            let mut registry = Registry::with_prefix("chronik");
+            let metrics = PartitionMetrics::register(&mut registry);
+            metrics.observe(ME, (&before, &now), [TP].iter());
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes everything");
+            let names = ["isr_shrinks", "isr_expands", "leader_elections", "unclean_leader_elections"];
+            for (name, count) in names.iter().zip(expected) {
+                let line = format!("\nchronik_partition_{name}_total {count}\n");
+                assert!(text.contains(&line), "{what}: {line} is not in {text}");
+            }
+        }
     }
 }

@@ -457,7 +457,10 @@ impl Owner {
             self.delete_forgotten(image);
             self.recovered.shrink_to_fit();
         }
-        self.image = Some(image.clone());
+        if let Some(before) = self.image.replace(image.clone()) {
+            let hosted = changed.iter().filter(|partition| self.partitions.contains_key(*partition));
+            self.shell.metrics.observe(self.shell.me, (&before, image), hosted);
+        }
         let deleted = update.events.iter().filter_map(|event| match event {
             MetadataEvent::PartitionDeleted(partition) => Some(*partition),
             MetadataEvent::PartitionChanged(_) | MetadataEvent::Broker(_) => None,

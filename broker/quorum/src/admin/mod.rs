@@ -14,6 +14,7 @@ mod permits;
 mod rebalance;
 mod server;
 mod stop;
+mod survey;
 mod voters;
 
 pub use server::serve;
@@ -117,7 +118,8 @@ impl AdminHandle {
         Self { calls, leader }
     }
 
-    /// Has a call answered by whoever leads. As every call is idempotent, one of unknown outcome is made again.
+    /// Has a call answered by whoever leads. As every call is idempotent, one of unknown outcome is made again. Who gets no
+    /// answer is told which voters there are.
     async fn call<C: Call>(&self, request: C) -> Result<C::Answer, Status> {
         let deadline = Instant::now() + DEADLINE;
         let body = request.encode_to_vec();
@@ -149,7 +151,7 @@ impl AdminHandle {
             let until = if at.is_some() { deadline.min(Instant::now() + backoff.pause()) } else { deadline };
             let _ = tokio::time::timeout_at(until, changed(&mut leader)).await;
         }
-        Err(last)
+        Err(self.with_survey(&last).await)
     }
 
     async fn at<C: Call>(&self, leader: BrokerId, body: Vec<u8>) -> Result<C::Answer, Failure> {

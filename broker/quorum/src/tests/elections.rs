@@ -3,6 +3,7 @@
 use super::*;
 use crate::link::{CallError, Link};
 use crate::proto;
+use chronik_core::cluster::{Answer, Election, MetadataCommand};
 use types::{LogId, Vote, VoteRequest, VoteResponse};
 
 fn vote(broker: &Broker) -> Vote {
@@ -87,6 +88,37 @@ async fn a_leader_that_is_heard_and_hears_nobody_is_replaced() {
     cluster.cuts.heal();
     brokers[0].sees("what was decided meanwhile", |i| i.topic_by_name("meanwhile").is_some()).await;
     brokers[0].create_topic("after", 3).await.unwrap();
+    stop_all(brokers).await;
+}
+
+/// Raft waits for its disk there and answers nothing meanwhile, heartbeats neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_waits_for_a_follower_that_is_at_a_large_entry() {
+    let (cluster, mut brokers) = led().await;
+    // There is no majority without the second one then.
+    brokers.pop().expect("three of them").stop().await;
+    let left: Vec<i32> = brokers.iter().map(|broker| broker.id.0).collect();
+    brokers[0].sees_alive(&left).await;
+    let led_by = vote(&brokers[0]);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    brokers[1].controller.raft.external_request(move |_| {
+        tokio::task::block_in_place(|| {
+            // It ends with the test, too.
+            let _ = released.recv();
+        });
+    });
+    // Of partitions that there are not: it is in the log all the same.
+    let named = (0..20_000).map(|n| TopicPartition { topic: TopicId(Uuid::max()), partition: PartitionId(n) });
+    let command = MetadataCommand::ElectLeaders { partitions: Some(named.collect()), election: Election::Preferred };
+    let handle = brokers[0].handle();
+    let decided = tokio::spawn(async move { handle.decide(command, DEADLINE).await });
+    // Longer than it waits for who is silent.
+    tokio::time::sleep(cluster.timings.election_max * 15).await;
+    assert_eq!(vote(&brokers[0]), led_by, "it gave up");
+    drop(release);
+    let decided = decided.await.unwrap();
+    assert!(matches!(decided, Ok(Answer::Elected(_))), "{decided:?}");
+    assert_eq!(vote(&brokers[0]), led_by);
     stop_all(brokers).await;
 }
 
