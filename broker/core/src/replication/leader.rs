@@ -242,7 +242,13 @@ impl Leader {
                     return;
                 }
                 progress.log_start = log_start;
-                let message = if all_before_start(cx, log_end, last_epoch) {
+                let counts = self.isr.maximal().any(|id| id == follower) || cx.state.elr.contains(&follower);
+                let has_nothing = last_epoch.is_none() && log_start == Some(log_end);
+                let message = if all_before_start(cx, log_end, last_epoch)
+                    || (has_nothing && !counts && cx.log.start < log_end)
+                {
+                    // Also where its log has no record left, and this one has what came before: that may have been written
+                    // anew since, by a leader that was elected without what is removed there.
                     begin_at(cx)
                 } else if let Some(message) = diverged(cx, log_end, last_epoch) {
                     message
@@ -576,7 +582,8 @@ fn begin_at(cx: &Context<'_>) -> LeaderMessage {
 /// Where a follower's log went another way than the leader's; `None` if it is a prefix of it.
 fn diverged(cx: &Context<'_>, log_end: Offset, last_epoch: Option<LeaderEpoch>) -> Option<LeaderMessage> {
     let Some(last) = last_epoch else {
-        // An empty log is a prefix of any other that comes as far: what it had before was committed.
+        // An empty log is a prefix of any other that comes as far: what it had before was committed, and whoever counts it
+        // among those in sync has it too, or has removed it.
         let too_far = LeaderMessage::Diverged { epoch: LeaderEpoch(-1), end: cx.log.end };
         return (log_end > cx.log.end).then_some(too_far);
     };

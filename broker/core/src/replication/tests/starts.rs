@@ -266,6 +266,23 @@ fn a_follower_without_records_says_so_to_its_next_leader() {
     assert_eq!(b.subscribe(2, 1, 2, 4, None), ["to 2 s2 e1: started hw 4 start 4"]);
 }
 
+/// Its leader may have been elected without what is removed there, and have written that part anew since. One that counts has
+/// all that was committed, and must not forget how far it had come.
+#[test]
+fn a_log_without_records_that_does_not_count_begins_where_its_leader_has_any() {
+    for (in_sync, answer) in [(&[1, 2][..], "begin at 0"), (&[1, 2, 3], "started hw 4")] {
+        let mut b = leading();
+        b.metadata(1, (1, 2), in_sync);
+        let (log_end, log_start) = (Offset(3), Some(Offset(3)));
+        let message = FollowerMessage::Subscribe { log_end, last_epoch: None, log_start };
+        let answers = b.follower_says(3, 1, 2, message);
+        assert_eq!(answers[0], format!("to 3 s2 e1: {answer}"), "{in_sync:?}: {answers:?}");
+    }
+    // It drops what it has, which is nothing.
+    let mut b = subscribed(log_from(4, 4, 4, &[]));
+    assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(0), producers: None }), ["truncate 0"]);
+}
+
 /// A leader of epoch 3 sends what comes behind a gap to a replica that has nothing from 4 on.
 fn behind_a_gap(b: &mut Bench) -> Vec<(i32, i64)> {
     let batches = LeaderMessage::Batches {
