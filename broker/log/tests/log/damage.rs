@@ -157,7 +157,12 @@ fn content_of(disk: &SimulatedDisk, path: &Path) -> Option<Vec<u8>> {
 
 /// Ten batches in one partition, of 200 bytes and two records each, in one segment, and the segment's file.
 pub(crate) fn synced_partition() -> (SimulatedDisk, PathBuf) {
-    let disk = SimulatedDisk::new(1);
+    synced(1)
+}
+
+/// The same, on a disk with that seed.
+pub(crate) fn synced(seed: u64) -> (SimulatedDisk, PathBuf) {
+    let disk = SimulatedDisk::new(seed);
     let (mut log, _) = open(&disk).expect("it opens");
     for i in 0..10 {
         let op = Op::Append { partition: partition(0), batch: batch(i * 2, 1, 2, 139, i as u64) };
