@@ -120,31 +120,36 @@ pub(crate) fn repair(
     }
     let partitions: Vec<_> = damaged.iter().map(|(partition, _)| *partition).collect();
     identity.add_damaged(&partitions)?;
-    for (partition, from) in damaged {
-        states.insert(partition, cut_back(log, partition, from)?);
-    }
+    states.extend(cut_back(log, damaged)?);
     let reader = log.reader();
     Ok((recovered.into_iter().filter_map(|p| reader.state(p.partition)).collect(), states))
 }
 
-/// Cuts a partition back to where it is whole, as far as its state is read from it, and gives that. Further damage may be
-/// before that which is known: nobody has read there yet.
-fn cut_back(log: &mut Log<RealDisk>, partition: TopicPartition, from: Offset) -> anyhow::Result<LogState> {
-    let mut to = from;
-    loop {
+/// Cuts partitions back to where they are whole, as far as their states are read from them, and gives those. Further damage may
+/// be before that which is known: nobody has read there yet. All are cut together: each time costs some syncs.
+fn cut_back(log: &mut Log<RealDisk>, mut cuts: Vec<(TopicPartition, Offset)>) -> anyhow::Result<LogStates> {
+    let mut states = LogStates::new();
+    while !cuts.is_empty() {
         // One bad batch says nothing of those behind it, and a topic may have no other replica.
-        log.set_aside(partition, to)?;
-        let cut = [Op::Repair { partition, to }];
-        log.commit(&cut)?;
-        log.apply(&cut)?;
-        match log_state(&log.reader(), partition) {
-            Err(ReadError::Damaged { offset, .. }) if offset < to => {
-                warn!(%partition, from = %offset, "The disk has lost records from this offset on, too");
-                to = offset;
+        log.set_aside(&cuts)?;
+        let ops: Vec<_> = cuts.iter().map(|(partition, to)| Op::Repair { partition: *partition, to: *to }).collect();
+        log.commit(&ops)?;
+        log.apply(&ops)?;
+        let mut further = Vec::new();
+        for (partition, to) in cuts {
+            match log_state(&log.reader(), partition) {
+                Err(ReadError::Damaged { offset, .. }) if offset < to => {
+                    warn!(%partition, from = %offset, "The disk has lost records from this offset on, too");
+                    further.push((partition, offset));
+                }
+                state => {
+                    states.insert(partition, state?);
+                }
             }
-            state => return Ok(state?),
         }
+        cuts = further;
     }
+    Ok(states)
 }
 
 #[cfg(test)]

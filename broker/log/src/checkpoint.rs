@@ -60,7 +60,7 @@ pub(crate) fn encode(mark: Mark, wal: Position, partitions: u32) -> Vec<u8> {
 pub(crate) fn encode_partition(out: &mut Vec<u8>, tp: TopicPartition, partition: &Partition) {
     out.extend_from_slice(tp.topic.0.as_bytes());
     out.extend_from_slice(&tp.partition.0.to_le_bytes());
-    for offset in [partition.start, partition.end, partition.damaged.unwrap_or(Offset(-1))] {
+    for offset in [partition.start, partition.end, partition.durable_mark().unwrap_or(Offset(-1))] {
         out.extend_from_slice(&offset.0.to_le_bytes());
     }
     out.extend_from_slice(&partition.cleaned_to.0.to_le_bytes());
@@ -190,6 +190,7 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
         let mut partition = Partition::new(start);
         partition.end = end;
         partition.damaged = (damaged.0 >= 0).then_some(damaged);
+        partition.lost_end = damaged.0 >= 0 && damaged >= end;
         partition.cleaned_to = cleaned_to;
         for _ in 0..segments {
             let mut segment = Segment {

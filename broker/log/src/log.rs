@@ -207,11 +207,11 @@ impl<D: Disk> Log<D> {
         self.checkpoint()
     }
 
-    /// Keeps what a truncation to `to` would remove, in files under `damaged/` in the log's directory, for whoever
-    /// recovers records by hand: as far as the options' `damaged_bytes` allow. To be
-    /// followed by that truncation: the partition cannot be read from there on.
-    pub fn set_aside(&mut self, tp: TopicPartition, to: Offset) -> Result<(), LogError> {
-        self.store.set_aside(tp, to, &self.dir.join("damaged"))
+    /// Keeps what truncations of these partitions, to these offsets, would remove, in files under `damaged/` in the log's
+    /// directory, for whoever recovers records by hand: as far as the options' `damaged_bytes` and the disk allow. To be
+    /// followed by these truncations: the partitions cannot be read from there on.
+    pub fn set_aside(&mut self, cuts: &[(TopicPartition, Offset)]) -> Result<(), LogError> {
+        self.store.set_aside(cuts)
     }
 
     /// A handle for reading.

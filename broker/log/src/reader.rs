@@ -1,9 +1,9 @@
 //! Reading a log: what is applied, and what is known of it.
 
-use crate::RecoveredPartition;
 use crate::disk::Disk;
 use crate::partition::{CleanError, CleanReport, CleanSpec, CleanStep, ReadError, SegmentInfo};
 use crate::store::Store;
+use crate::{LogError, RecoveredPartition};
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::producers::Producers;
 use chronik_core::record::{BatchHeader, RecordBatch};
@@ -170,6 +170,12 @@ impl<D: Disk> LogReader<D> {
     /// that segment, and nothing where nothing is damaged.
     pub fn look_behind_damage(&self, tp: TopicPartition) -> Result<(), ReadError> {
         self.store.look_behind_damage(tp)
+    }
+
+    /// Keeps copies of what a repair to `to` would remove, as [`crate::Log::set_aside`] does: nothing of the partition changes.
+    /// Takes as long as reading and writing it does.
+    pub fn copy_aside(&self, tp: TopicPartition, to: Offset) -> Result<(), LogError> {
+        self.store.copy_aside(tp, to)
     }
 
     /// How many files of segments are open, and how many of these were written to and are not synced.

@@ -38,9 +38,11 @@
 //! or too short, or damage in the way of a truncation, marks its partition
 //! ([`RecoveredPartition::damaged`]); other damage is found by the reads. A mark that a read has made is proven again.
 //! Such a partition ends where it is damaged if what comes behind has no place there. That is kept aside, from the WAL and
-//! from the files: it is whole perhaps, and nowhere else.
+//! from the files, with what is damaged: it is whole perhaps, and nowhere else. Files are left as they are until the checkpoint
+//! has the mark.
 
 use crate::apply::Stuck;
+use crate::at_once::{several_at_once, syncs_at_once};
 use crate::disk::{Disk, DiskFile, create_dir_all};
 use crate::error::{IoContext, LogError, lock};
 use crate::history::{Fate, History};
@@ -61,7 +63,7 @@ use chronik_core::record::{BatchHeader, RecordBatch};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 impl<D: Disk> Log<D> {
     /// Opens the log in `dir`, or creates it, and says what it holds.
@@ -91,11 +93,8 @@ impl<D: Disk> Log<D> {
         } else {
             restore(&store, &wal, from, checkpoint.mark, checkpoint.partitions, &mut dirty)?
         };
-        let damaged = dir.join("damaged");
         // The checkpoint lets go of the write-ahead log that has them.
-        for (tp, batches) in dropped {
-            unless_full(tp, store.keep_batches(tp, &batches, &damaged))?;
-        }
+        store.keep_batches(&dropped)?;
         let existing = segment::list(&disk, &wal).during("list", &wal)?;
         store.recovered();
         let mark = Mark { run: checkpoint.mark.run + 1, ..checkpoint.mark };
@@ -122,27 +121,14 @@ impl<D: Disk> Log<D> {
             _lock: lock,
         };
         log.checkpoint()?;
-        for tp in aside {
-            // What is cut off says no more that something is lost: now the checkpoint says so.
-            unless_full(tp, log.store.set_tail_aside(tp, &damaged))?;
-            tidy_partition(&log.store, tp, &mut log.dirty)?;
-        }
+        // What is cut off says no more that something is lost: now the checkpoint says so.
+        log.store.set_tails_aside(aside.iter().copied())?;
+        aside.iter().try_for_each(|tp| tidy_partition(&log.store, *tp, &mut log.dirty))?;
         let partitions: Vec<_> =
             log.store.all().into_iter().map(|(tp, p)| RecoveredPartition::of(tp, &p.read())).collect();
         let replayed = end.lsn.0 - from.lsn.0;
         tracing::info!(dir = %dir.display(), partitions = partitions.len(), replayed_bytes = replayed, "log opened");
         Ok((log, partitions))
-    }
-}
-
-/// What came of keeping something aside, for which there may be no room.
-fn unless_full(tp: TopicPartition, kept: Result<(), LogError>) -> Result<(), LogError> {
-    match kept {
-        Err(error) if error.is_full() => {
-            tracing::warn!(partition = %tp, %error, "what is behind damage is cut off, with no room to keep it");
-            Ok(())
-        }
-        kept => kept,
     }
 }
 
@@ -246,9 +232,7 @@ fn restore<D: Disk>(
     // new checkpoint nothing says any more that they are to go.
     dirty.folders.extend(histories.keys());
     dirty.root |= histories.values().any(|history| history.deleted.is_some());
-    for (tp, (partition, snapshots)) in partitions {
-        restore_checkpointed(store, tp, partition, snapshots, histories.get(&tp), dirty)?;
-    }
+    restore_checkpointed(store, partitions, &histories, dirty)?;
     for (tp, history) in &histories {
         if !history.referenced.is_empty() {
             store.roll_at(*tp, history.referenced.iter().map(|(base, end)| (*base, *end)));
@@ -275,36 +259,46 @@ fn restore<D: Disk>(
     Ok(Restored { end: chain.end, lost: lost || proven, aside, dropped })
 }
 
-/// Brings a partition to what the checkpoint says of it, and cuts off what no longer counts of that.
+/// Brings partitions to what the checkpoint says of them, and cuts off what no longer counts of that. What is damaged is read
+/// twice, with a pause between: many partitions are read at once.
 fn restore_checkpointed<D: Disk>(
     store: &Store<D>,
-    tp: TopicPartition,
-    partition: Partition,
-    snapshots: Vec<Snapshot>,
-    history: Option<&History>,
+    partitions: BTreeMap<TopicPartition, (Partition, Vec<Snapshot>)>,
+    histories: &BTreeMap<TopicPartition, History>,
     dirty: &mut Dirty,
 ) -> Result<(), LogError> {
-    if history.is_some_and(|h| h.deleted.is_some()) {
-        return Ok(());
-    }
-    let checkpoint_end = partition.end;
-    let doubted = partition.damaged.filter(|from| *from < checkpoint_end);
-    let soft = Soft::recovered(snapshots, checkpoint_end, store.options.producer_expiration_ms);
-    store.insert(tp, partition, soft);
-    let limits = history.and_then(History::limits);
-    let to_start = limits.map_or(Offset(i64::MIN), |(_, start)| start);
-    if let Some(from) = doubted {
+    let (mut known, mut doubted) = (Vec::new(), Vec::new());
+    for (tp, (partition, snapshots)) in partitions {
+        let history = histories.get(&tp);
+        if history.is_some_and(|h| h.deleted.is_some()) {
+            continue;
+        }
+        let limits = history.and_then(History::limits);
+        let to_start = limits.map_or(Offset(i64::MIN), |(_, start)| start);
         // What the start has moved past is gone.
-        believe_again(store, tp, from.max(to_start))?;
+        doubted.extend(partition.damaged.filter(|from| *from < partition.end).map(|from| (tp, from.max(to_start))));
+        known.push((tp, partition.end, to_start));
+        let soft = Soft::recovered(snapshots, partition.end, store.options.producer_expiration_ms);
+        store.insert(tp, partition, soft);
     }
-    let referenced = history.is_some_and(|h| !h.referenced.is_empty());
-    if let Some((end, start)) = limits.filter(|_| !referenced) {
-        // When nothing is left between them, nothing of it may be on the disk either.
-        let start = if start < end { start } else { start.max(checkpoint_end) };
-        store.advance_start(tp, start, dirty)?;
-        store.truncate(tp, end, dirty)?;
+    several_at_once(syncs_at_once::<D>(doubted.len()), &doubted, |(tp, from)| believe_again(store, *tp, *from))?;
+    for (tp, checkpoint_end, _) in &known {
+        let history = histories.get(tp).filter(|h| h.referenced.is_empty());
+        if let Some((end, start)) = history.and_then(History::limits) {
+            // When nothing is left between them, nothing of it may be on the disk either.
+            let start = if start < end { start } else { start.max(*checkpoint_end) };
+            store.advance_start(*tp, start, dirty)?;
+            store.truncate(*tp, end, dirty)?;
+        }
     }
-    find_damage(store, tp, to_start, dirty)
+    let missing = Mutex::new(Vec::new());
+    several_at_once(syncs_at_once::<D>(known.len()), &known, |(tp, _, start)| {
+        find_damage(store, *tp, *start, &missing)
+    })?;
+    let missing = missing.into_inner().unwrap_or_else(PoisonError::into_inner);
+    dirty.root |= !missing.is_empty();
+    dirty.folders.extend(missing);
+    Ok(())
 }
 
 /// Writes a batch again where it is, and syncs it: as [`Chain::make_durable`](crate::wal::replay::Chain::make_durable)
@@ -376,9 +370,10 @@ fn append_again<D: Disk>(
 /// Whether a batch has no place in its partition, as something before it is lost.
 fn is_behind_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, batch: &BatchHeader) -> bool {
     let Some(shared) = store.partition(tp) else { return false };
-    let state = shared.read();
+    let mut state = shared.write();
     let is_behind = batch.base_offset > state.end && state.damaged.is_some();
     if is_behind {
+        state.lost_end = true;
         tracing::warn!(partition = %tp, end = %state.end, base = %batch.base_offset, "a batch behind damage is dropped");
     }
     is_behind
@@ -462,6 +457,9 @@ fn redo_reference<D: Disk>(
     if !is_behind_damage(store, tp, header) && !store.take_over(tp, header, place, may_be_gone)? {
         tracing::error!(partition = %tp, %base, ?place, "a segment lost synced data");
         mark_damaged(store, tp, base);
+        if let Some(shared) = store.partition(tp) {
+            shared.write().lost_end = true;
+        }
     }
     Ok(())
 }
@@ -493,7 +491,8 @@ fn apply_start<D: Disk>(
 }
 
 /// Takes the mark off a partition that a read has found damaged, if all from there on can be read now. (What a recovery
-/// could not keep is marked at the partition's end, and stays so.)
+/// could not keep is marked at the partition's end, also where a read had found something before that, and stays so until the
+/// partition is cut: so nothing forgets it before it is written elsewhere that nobody may count on this log.)
 fn believe_again<D: Disk>(store: &Store<D>, tp: TopicPartition, from: Offset) -> Result<(), LogError> {
     let Some(shared) = store.partition(tp) else { return Ok(()) };
     let begin = from.max(shared.read().start);
@@ -511,12 +510,12 @@ fn believe_again<D: Disk>(store: &Store<D>, tp: TopicPartition, from: Offset) ->
 }
 
 /// Marks a partition of which a segment's file is missing or too short, from its first batch on that is not whole. What ends
-/// at `start` or before it is removed, and may be gone.
+/// at `start` or before it is removed, and may be gone. Notes where a file was missing, and is there now.
 fn find_damage<D: Disk>(
     store: &Store<D>,
     tp: TopicPartition,
     start: Offset,
-    dirty: &mut Dirty,
+    missing: &Mutex<Vec<TopicPartition>>,
 ) -> Result<(), LogError> {
     let Some(shared) = store.partition(tp) else { return Ok(()) };
     let (segments, end) = {
@@ -531,8 +530,7 @@ fn find_damage<D: Disk>(
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 store.disk.create_dir(&folder(&store.root, tp)).during("create", &path)?;
                 store.disk.create(&path).during("create", &path)?;
-                dirty.folders.insert(tp);
-                dirty.root = true;
+                missing.lock().unwrap_or_else(PoisonError::into_inner).push(tp);
                 0
             }
             Err(source) => return Err(LogError::Io { action: "open", path, source }),

@@ -22,6 +22,8 @@ const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 pub(crate) struct Shared {
     partition: RwLock<Partition>,
     soft: Mutex<Soft>,
+    /// Reads that failed and were repeated, since it was cut last.
+    repeats: AtomicU64,
 }
 
 impl Shared {
@@ -36,6 +38,18 @@ impl Shared {
     pub(crate) fn soft(&self) -> MutexGuard<'_, Soft> {
         self.soft.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Counts a read that failed and is repeated. Says how many there were where that is to be said: at the first, and each
+    /// time that there are twice as many. Whoever reads what is damaged does so again and again.
+    pub(crate) fn repeats(&self) -> Option<u64> {
+        let repeats = self.repeats.fetch_add(1, Ordering::Relaxed) + 1;
+        repeats.is_power_of_two().then_some(repeats)
+    }
+
+    /// What was damaged is gone: what fails from now on is something else.
+    pub(crate) fn forget_repeats(&self) {
+        self.repeats.store(0, Ordering::Relaxed);
+    }
 }
 
 pub(crate) struct Store<D: Disk> {
@@ -46,6 +60,8 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) trash: Trash,
     pub(crate) limits: SegmentLimits,
     pub(crate) syncs: Syncs,
+    /// Held by whoever puts something into `damaged/`.
+    pub(crate) keeping: Mutex<()>,
     /// Held by whoever replaces a partition's segments by others: the thread that writes, or a cleaning for a moment.
     changing: Mutex<()>,
     /// Segments that compaction has replaced, whose files are there until a checkpoint says so too.
@@ -74,6 +90,7 @@ impl<D: Disk> Store<D> {
             trash: Trash::default(),
             limits: SegmentLimits::default(),
             syncs: Syncs::default(),
+            keeping: Mutex::default(),
             changing: Mutex::default(),
             replaced: Mutex::default(),
             partitions: RwLock::default(),
@@ -135,7 +152,8 @@ impl<D: Disk> Store<D> {
     }
 
     pub(crate) fn insert(&self, tp: TopicPartition, partition: Partition, soft: Soft) -> Arc<Shared> {
-        let shared = Arc::new(Shared { partition: RwLock::new(partition), soft: Mutex::new(soft) });
+        let (partition, soft, repeats) = (RwLock::new(partition), Mutex::new(soft), AtomicU64::default());
+        let shared = Arc::new(Shared { partition, soft, repeats });
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).insert(tp, Arc::clone(&shared));
         shared
     }

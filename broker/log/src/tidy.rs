@@ -9,22 +9,24 @@ use chronik_core::ids::TopicPartition;
 use std::collections::BTreeSet;
 
 /// Takes out of use, or cuts, what no partition refers to, but of these. What nobody knows because the write-ahead log has
-/// lost something is kept aside.
+/// lost something is kept aside, and what there was no room for stays until that is written down.
 pub(crate) fn tidy<D: Disk>(
     store: &Store<D>,
     lost: bool,
     but: &BTreeSet<TopicPartition>,
     dirty: &mut Dirty,
 ) -> Result<(), LogError> {
-    let known = store.all();
+    let (known, mut unknown) = (store.all(), Vec::new());
     for entry in store.disk.list(&store.root).during("list", &store.root)? {
         if trash::is_trash(&entry.name) {
-            store.trash.push(store.root.join(&entry.name));
+            if !lost {
+                store.trash.push(store.root.join(&entry.name));
+            }
         } else if let Some(tp) = parse_folder(&entry.name)
             && known.binary_search_by_key(&tp, |(tp, _)| *tp).is_err()
         {
             if lost {
-                keep_folder(store, tp)?;
+                unknown.push(tp);
             } else {
                 tracing::info!(partition = %tp, "removing what is left of a deleted partition");
                 store.set_out(&store.root, &entry.name, store.next_uid())?;
@@ -32,6 +34,7 @@ pub(crate) fn tidy<D: Disk>(
             dirty.root = true;
         }
     }
+    store.keep_folders(&unknown)?;
     let known = known.into_iter().map(|(tp, _)| tp);
     known.filter(|tp| !but.contains(tp)).try_for_each(|tp| tidy_partition(store, tp, dirty))
 }
@@ -57,26 +60,6 @@ pub(crate) fn tidy_partition<D: Disk>(store: &Store<D>, tp: TopicPartition, dirt
         if file.len().during("measure", &path)? > segment.len {
             file.set_len(segment.len).during("cut", &path)?;
             dirty.cuts.insert((tp, segment.base, segment.uid));
-        }
-    }
-    Ok(())
-}
-
-/// Keeps the folder of a partition aside that the log does not know, if there is room for it. If not, a later start removes it.
-fn keep_folder<D: Disk>(store: &Store<D>, tp: TopicPartition) -> Result<(), LogError> {
-    let Some(dir) = store.root.parent().map(|dir| dir.join("damaged")) else { return Ok(()) };
-    match store.keep_folder(tp, &dir) {
-        Ok(Some(path)) => {
-            tracing::warn!(path = %path.display(), "kept what may be a partition that the write-ahead log has lost");
-        }
-        Err(error) if !error.is_full() => return Err(error),
-        no_room => {
-            let error = no_room.err().map(tracing::field::display);
-            tracing::warn!(
-                path = %folder(&store.root, tp).display(), error,
-                "this may be a partition that the write-ahead log has lost, and there is no room to keep it aside: copy it \
-                 now if no other broker has it, as a later start removes it"
-            );
         }
     }
     Ok(())

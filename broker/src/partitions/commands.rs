@@ -35,7 +35,7 @@ impl Owner {
         match command {
             Command::Append { batch } => self.append(partition, batch, reservation.cloned()),
             Command::Truncate { to } => self.truncate(partition, Op::Truncate { partition, to }),
-            Command::Repair { to } => self.truncate(partition, Op::Repair { partition, to }),
+            Command::Repair { to } => self.set_aside(partition, to),
             Command::AdvanceStart { to } => self.advance_start(partition, to),
             Command::BeginAt { at, producers } => self.begin_at(partition, at, producers, reservation.cloned()),
             Command::Reply { ticket, result } => {
@@ -117,6 +117,24 @@ impl Owner {
         let owners = self.shell.owners.clone();
         let done = move || owners.send(partition, Input::TruncateDone { partition });
         self.shell.writer.submit(op, Box::new(done));
+    }
+
+    /// Keeps what a repair is about to cut off: one bad batch says nothing of those behind it, and peers may not have them. Until
+    /// the replica hears that the repair is done it asks for nothing else of its log.
+    fn set_aside(&self, partition: TopicPartition, to: Offset) {
+        let Some(life) = self.partitions.get(&partition).map(|hosted| hosted.life) else { return };
+        let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = reader.copy_aside(partition, to) {
+                warn!(%partition, from = %to, %error, "Not all that is cut off is kept");
+            }
+            owners.send(partition, Input::SetAside { partition, life, to });
+        });
+    }
+
+    /// Cuts off what is kept.
+    pub(super) fn repair(&mut self, partition: TopicPartition, to: Offset) {
+        self.truncate(partition, Op::Repair { partition, to });
     }
 
     fn advance_start(&self, partition: TopicPartition, to: Offset) {

@@ -31,6 +31,8 @@ pub enum Input {
     AdvanceDone { partition: TopicPartition, to: Offset },
     /// The log starts at `start`, within or at the beginning of the batch at `first_batch`.
     StartAdvanced { partition: TopicPartition, life: u64, start: Offset, first_batch: Offset },
+    /// What a repair to `to` cuts off is kept aside, as far as it can be.
+    SetAside { partition: TopicPartition, life: u64, to: Offset },
     /// A truncation is durable and applied.
     TruncateDone { partition: TopicPartition },
     /// The log's state after a truncation.

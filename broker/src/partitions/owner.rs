@@ -236,6 +236,7 @@ impl Owner {
                     self.step(partition, Event::Durable { end });
                 }
             }
+            Input::SetAside { partition, life, to } if self.lives(partition, life) => self.repair(partition, to),
             Input::TruncateDone { partition } => self.reload(partition),
             Input::AdvanceDone { partition, to } => self.find_first_batch(partition, to),
             Input::StartAdvanced { partition, life, start, first_batch } if self.lives(partition, life) => {
@@ -251,7 +252,7 @@ impl Owner {
                 self.step(partition, Event::Truncated { log });
             }
             // Of a log that was dropped meanwhile.
-            Input::StartAdvanced { .. } | Input::Truncated { .. } => {}
+            Input::StartAdvanced { .. } | Input::SetAside { .. } | Input::Truncated { .. } => {}
             Input::Deleted { partition } => self.deleted(partition),
             Input::FollowerConnected(link) => {
                 // A former connection, dead at the other end, may be accepted after the one that replaced it.

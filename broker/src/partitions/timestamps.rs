@@ -2,7 +2,7 @@
 //! records of the one batch that holds the answer. Not for an owner's own task: it waits for the disk.
 
 use super::handle::{FoundOffset, OffsetSpec, ReadError};
-use chronik_core::ids::{Offset, TopicPartition};
+use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::{BatchHeader, RecordBatch, Stamp};
 use chronik_log::{LogReader, ReadError as LogReadError, RealDisk};
 use tracing::{error, warn};
@@ -42,19 +42,20 @@ impl Search {
     }
 
     fn once(&self, reader: &LogReader<RealDisk>, newest: &[RecordBatch]) -> Result<FoundOffset, LogReadError> {
-        let mut passed_over = None;
+        let (mut passed_over, mut cut) = (None, None);
         for _ in 0..MOST_PASSED_OVER {
             let Some(batch) = self.best(reader, newest, passed_over.as_ref())? else { break };
             if let Some(stamp) = self.within(&batch) {
-                return Ok(FoundOffset {
-                    offset: Some(stamp.offset),
-                    timestamp: Some(stamp.timestamp),
-                    leader_epoch: Some(batch.header().leader_epoch),
-                });
+                // What is left of a batch that the start cuts through comes before all others.
+                let greater = |(left, _): &(Stamp, _)| left.timestamp >= stamp.timestamp;
+                return Ok(found(cut.filter(greater).or(Some((stamp, batch.header().leader_epoch)))));
+            }
+            if batch.header().base_offset < self.from {
+                cut = self.greatest_left(&batch).map(|stamp| (stamp, batch.header().leader_epoch));
             }
             passed_over = Some(*batch.header());
         }
-        Ok(FoundOffset { offset: None, timestamp: None, leader_epoch: None })
+        Ok(found(cut))
     }
 
     /// The batch that should have the answer by what its header says, after those that were passed over.
@@ -168,6 +169,13 @@ impl Search {
         }
     }
 
+    /// The record with the greatest timestamp of what the log's start leaves of a batch: the header says that of all of them.
+    fn greatest_left(&self, batch: &RecordBatch) -> Option<Stamp> {
+        let OffsetSpec::MaxTimestamp = self.spec else { return None };
+        // One that cannot be read has been named.
+        batch.greatest_from(self.from, MAX_DECOMPRESSED).ok().flatten().filter(|stamp| stamp.timestamp >= 0)
+    }
+
     /// The record in the batch that is the answer. None in a batch that cannot be read, or has a wrong header: there
     /// may be some from the time before records were checked when they came.
     fn within(&self, batch: &RecordBatch) -> Option<Stamp> {
@@ -183,10 +191,20 @@ impl Search {
     }
 }
 
+/// The answer, with its leader epoch.
+fn found(answer: Option<(Stamp, LeaderEpoch)>) -> FoundOffset {
+    let stamp = answer.map(|(stamp, _)| stamp);
+    FoundOffset {
+        offset: stamp.map(|stamp| stamp.offset),
+        timestamp: stamp.map(|stamp| stamp.timestamp),
+        leader_epoch: answer.map(|(_, epoch)| epoch),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronik_core::ids::{LeaderEpoch, PartitionId, TopicId};
+    use chronik_core::ids::{PartitionId, TopicId};
     use chronik_core::record::Compression;
     use chronik_core::record::samples::{batch_of, encoded, samples};
     use chronik_core::record::testing::BatchBuilder;
@@ -280,6 +298,25 @@ mod tests {
             assert_eq!(find(OffsetSpec::Timestamp(303)), None, "{in_memory} in memory");
             assert_eq!(find(OffsetSpec::MaxTimestamp), Some((5, 302)), "{in_memory} in memory");
         }
+    }
+
+    #[test]
+    fn what_the_start_leaves_of_a_batch_is_looked_through_for_the_greatest_timestamp() {
+        // 904, 902 and 903.
+        let mut records = samples(3, 20);
+        for (record, delta) in records.iter_mut().zip([4, 2, 3]) {
+            record.timestamp_delta = delta;
+        }
+        let first = batch_of(Compression::Lz4, 3, &encoded(&records)).timestamps(900, 904);
+        for in_memory in 0..=2 {
+            let find = |next, from| found_from(&[first.clone(), good(next)], in_memory, OffsetSpec::MaxTimestamp, from);
+            assert_eq!(find(300, 0), Some((0, 904)), "{in_memory} in memory");
+            assert_eq!(find(300, 1), Some((2, 903)), "{in_memory} in memory");
+            assert_eq!(find(901, 1), Some((2, 903)), "{in_memory} in memory: the first of two");
+            assert_eq!(find(902, 1), Some((5, 904)), "{in_memory} in memory");
+            assert_eq!(find(300, 3), Some((5, 302)), "{in_memory} in memory");
+        }
+        assert_eq!(found_from(&[first], 0, OffsetSpec::MaxTimestamp, 1), Some((2, 903)), "it is all there is");
     }
 
     #[test]

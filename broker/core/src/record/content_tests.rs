@@ -321,6 +321,24 @@ fn a_record_is_found_by_its_time_whatever_the_compression() {
     }
 }
 
+#[test]
+fn the_greatest_time_of_what_a_start_leaves_of_a_batch_is_found_whatever_the_compression() {
+    let mut records = samples(4, 300);
+    for (record, delta) in records.iter_mut().zip([200, 100, 105, 105]) {
+        record.timestamp_delta = delta;
+    }
+    for codec in CODECS {
+        let batch = batch_of(codec, 4, &encoded(&records)).build();
+        let greatest =
+            |from| batch.greatest_from(Offset(from), u64::MAX).map(|found| found.map(|s| (s.offset.0, s.timestamp)));
+        let expected = [Some((0, 200)), Some((2, 105)), Some((2, 105)), Some((3, 105)), None];
+        assert_eq!([0, 1, 2, 3, 4].map(greatest), expected.map(Ok), "{codec:?}");
+    }
+    let appended = batch_of(Compression::Lz4, 4, &encoded(&records)).with(22, &[Compression::Lz4 as u8 | 8]);
+    let batch = appended.timestamps(0, NOW).build();
+    assert_eq!(batch.greatest_from(Offset(2), u64::MAX), Ok(Some(Stamp { offset: Offset(2), timestamp: NOW })));
+}
+
 /// Timestamp, key and value.
 type Content = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
 

@@ -110,6 +110,23 @@ impl RecordBatch {
             ControlFlow::Break(stamp)
         })
     }
+
+    /// Of the batch's records from that offset on, the first with the greatest timestamp.
+    pub fn greatest_from(&self, from: Offset, max_decompressed: u64) -> Result<Option<Stamp>, WalkError> {
+        let header = self.header();
+        if header.timestamp_type() == TimestampType::LogAppendTime {
+            return self.first_at_or_after(header.max_timestamp, from, max_decompressed);
+        }
+        let mut greatest: Option<Stamp> = None;
+        self.walk(max_decompressed, |record| {
+            let offset = header.base_offset.plus(i64::from(record.offset_delta));
+            if offset >= from && greatest.is_none_or(|known| record.timestamp > known.timestamp) {
+                greatest = Some(Stamp { offset, timestamp: record.timestamp });
+            }
+            ControlFlow::<()>::Continue(())
+        })?;
+        Ok(greatest)
+    }
 }
 
 pub(super) fn at(fault: Fault, record: i32, max: u64) -> WalkError {

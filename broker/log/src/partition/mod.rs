@@ -49,6 +49,8 @@ pub(crate) struct Partition {
     /// The last one, if all that is known was found by this process since it recovered the log: nobody has looked for what
     /// there is behind the first one that a recovery or a former process found.
     pub(crate) damaged_to: Option<Offset>,
+    /// Whether a recovery has lost what was behind the end, and it was not cut since.
+    pub(crate) lost_end: bool,
     /// Compaction has been over all that is before it.
     pub(crate) cleaned_to: Offset,
     /// Counts the changes that make what a reader saw before meaningless: truncations, moves of the start, the deletion.
@@ -124,10 +126,18 @@ impl Partition {
             epochs: Vec::new(),
             damaged: None,
             damaged_to: None,
+            lost_end: false,
             cleaned_to: Offset(0),
             version: 0,
             cuts: 0,
         }
+    }
+
+    /// From where on a checkpoint says that it is damaged. A later start may find that a read has failed for no lasting reason,
+    /// and takes the mark for wrong; but what a recovery has lost behind the end is lost, and a mark at the end stays. What
+    /// cannot be read before that is found again by who reads there.
+    pub(crate) fn durable_mark(&self) -> Option<Offset> {
+        if self.lost_end { Some(self.end) } else { self.damaged }
     }
 
     /// The epochs of the records that are there, as if the log had begun at its start: the first one begins with it, also

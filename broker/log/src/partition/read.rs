@@ -315,6 +315,7 @@ impl<D: Disk> Store<D> {
         if now.damaged_to == Some(last) {
             tracing::info!(partition = %tp, %start, "what was damaged is before the log's start: the rest counts as whole");
             (now.damaged, now.damaged_to) = (None, None);
+            shared.forget_repeats();
         }
         Ok(())
     }
@@ -361,7 +362,9 @@ impl<D: Disk> Store<D> {
                 && shared.read().version == state.version
             {
                 // A cable, a controller, a bit in memory: what can be read in the end is no damage.
-                tracing::warn!(partition = %tp, ?failure, "a read failed, and is repeated");
+                if let Some(repeats) = shared.repeats() {
+                    tracing::warn!(partition = %tp, ?failure, repeats, "a read failed, and is repeated");
+                }
                 self.disk.pause();
                 result = read(&state)?;
             }

@@ -36,7 +36,8 @@ impl Cut {
 
 impl<D: Disk> Store<D> {
     /// Removes all batches that hold offsets from `to` on; a batch that begins before `to` goes as a whole.
-    /// If a recovery finds damage in the way, the log ends before it, and counts as damaged.
+    /// If a recovery finds damage in the way, the log ends before it, and counts as damaged; what is damaged stays in the
+    /// partition's folder.
     pub(crate) fn truncate(&self, tp: TopicPartition, to: Offset, dirty: &mut Dirty) -> Result<(), LogError> {
         let Some(shared) = self.partition(tp) else { return Ok(()) };
         let _changing = self.change();
@@ -45,6 +46,7 @@ impl<D: Disk> Store<D> {
             shared.soft().cut(to);
             let mut state = shared.write();
             state.damaged = state.damaged.filter(|offset| *offset < to);
+            state.lost_end &= state.damaged.is_some();
             return Ok(());
         }
         let cut = if to < state.start { Cut::all(to) } else { self.find_cut(tp, &state, to)? };
@@ -64,7 +66,9 @@ impl<D: Disk> Store<D> {
                     last.index_entries = self.entries_before(tp, last, cut.position);
                     last.last_indexed = cut.position;
                 }
-                dirty.cuts.insert((tp, last.base, last.uid));
+                if !cut.damaged {
+                    dirty.cuts.insert((tp, last.base, last.uid));
+                }
             }
             new.segments.pop_if(|last| last.len == 0);
             new.epochs.retain(|(_, start)| *start < cut.end);
@@ -80,9 +84,15 @@ impl<D: Disk> Store<D> {
             // Not only what was to go is gone.
             new.damaged = new.damaged.or(Some(cut.end));
         }
+        new.lost_end = cut.damaged;
         new.version += 1;
         new.cuts += 1;
-        let gone = state.segments[new.segments.len()..].to_vec();
+        // Where damage is in the way, the segment that has it keeps its file, and all its bytes: they are kept aside when a
+        // checkpoint says that something is lost (see `recovery`).
+        let left = new.segments.len();
+        let gone_from = if cut.damaged { left.max(cut.segment + 1) } else { left };
+        state.segments[left..gone_from].iter().for_each(|segment| self.files.forget(segment.uid));
+        let gone = state.segments[gone_from..].to_vec();
         // Readers first: from here on nobody looks at the bytes that go.
         if cut.end < state.start {
             shared.soft().begin_at(cut.end, None);
@@ -90,6 +100,7 @@ impl<D: Disk> Store<D> {
             shared.soft().cut(cut.end);
         }
         *shared.write() = new;
+        shared.forget_repeats();
         self.discard(tp, &gone, dirty)
     }
 
@@ -117,6 +128,7 @@ impl<D: Disk> Store<D> {
         let before = new.epochs.partition_point(|(_, start)| *start <= first).saturating_sub(1);
         new.epochs.drain(..before);
         new.damaged = state.damaged.filter(|_| to < state.end).map(|offset| offset.max(to));
+        new.lost_end &= to < state.end;
         new.version += 1;
         new.cuts += u64::from(to > state.end);
         // While the write-ahead log is applied again, the batches between may still be to come (see `recovery`).

@@ -3,16 +3,16 @@
 use crate::common::{Model, Workload, batch, content, partition, run, tiny, unseal};
 use chronik_core::ids::Offset;
 use chronik_log::{
-    Call, Damage, Fault, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk, Writer,
+    Call, Fault, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk, Writer,
 };
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const DIR: &str = "/broker/data";
+pub(crate) const DIR: &str = "/broker/data";
 
-fn open(disk: &SimulatedDisk) -> Result<(Log<SimulatedDisk>, Vec<RecoveredPartition>), LogError> {
+pub(crate) fn open(disk: &SimulatedDisk) -> Result<(Log<SimulatedDisk>, Vec<RecoveredPartition>), LogError> {
     Log::open(disk.clone(), Path::new(DIR), tiny())
 }
 
@@ -156,8 +156,13 @@ fn content_of(disk: &SimulatedDisk, path: &Path) -> Option<Vec<u8>> {
 }
 
 /// Ten batches in one partition, of 200 bytes and two records each, in one segment, and the segment's file.
-fn synced_partition() -> (SimulatedDisk, PathBuf) {
-    let disk = SimulatedDisk::new(1);
+pub(crate) fn synced_partition() -> (SimulatedDisk, PathBuf) {
+    synced(1)
+}
+
+/// The same, on a disk with that seed.
+pub(crate) fn synced(seed: u64) -> (SimulatedDisk, PathBuf) {
+    let disk = SimulatedDisk::new(seed);
     let (mut log, _) = open(&disk).expect("it opens");
     for i in 0..10 {
         let op = Op::Append { partition: partition(0), batch: batch(i * 2, 1, 2, 139, i as u64) };
@@ -167,6 +172,11 @@ fn synced_partition() -> (SimulatedDisk, PathBuf) {
     log.checkpoint().expect("the disk is whole");
     let path = Path::new(DIR).join("partitions").join(partition(0).to_string()).join(format!("{:020}.log", 0));
     (disk, path)
+}
+
+/// From where on the partition is known to be damaged.
+pub(crate) fn mark(reader: &LogReader<SimulatedDisk>) -> Option<i64> {
+    reader.state(partition(0)).expect("it is there").damaged.map(|offset| offset.0)
 }
 
 #[test]
@@ -183,146 +193,6 @@ fn every_bit_of_a_batch_counts() {
             assert!(damaged && batches.len() <= 5, "byte {byte} bit {bit}: {} batches", batches.len());
         }
     }
-}
-
-#[test]
-fn damage_is_repaired_by_truncating_to_it_and_appending_again() {
-    let (disk, path) = synced_partition();
-    assert!(disk.flip_bit(&path, 1100, 3));
-    let (mut log, _) = open(&disk).unwrap();
-    let reader = log.reader();
-    let Err(ReadError::Damaged { offset, .. }) = reader.read(partition(0), Offset(10), Offset(20), 1) else {
-        panic!("the damage is not found");
-    };
-    assert_eq!(offset, Offset(10));
-    let again = batch(10, 1, 10, 700, 99);
-    let ops =
-        [Op::Repair { partition: partition(0), to: offset }, Op::Append { partition: partition(0), batch: again }];
-    log.commit(&ops).unwrap();
-    log.apply(&ops).unwrap();
-    assert_eq!(reader.state(partition(0)).unwrap().damaged, None);
-    assert_eq!(reader.read(partition(0), Offset(12), Offset(20), 1).unwrap().len(), 1);
-}
-
-/// Others may count on what a truncation would have to cut off beyond what was asked for: it does nothing, and says so.
-#[test]
-fn a_truncation_with_damage_in_its_way_changes_nothing() {
-    let (disk, path) = synced_partition();
-    let (mut log, _) = open(&disk).expect("it opens");
-    let found = Arc::new(Mutex::new(Vec::new()));
-    let watcher = Arc::clone(&found);
-    log.reader().watch_damage(move |tp, from| watcher.lock().expect("one at a time").push((tp, from)));
-    // The length of the ninth batch, which is before the one that is to go.
-    assert!(disk.flip_bit(&path, 1609, 3));
-    let end = |log: &Log<SimulatedDisk>| log.reader().state(partition(0)).expect("it is there").end;
-    run(&mut log, Op::Truncate { partition: partition(0), to: Offset(18) });
-    assert_eq!(end(&log), Offset(20));
-    assert_eq!(*found.lock().expect("one at a time"), [(partition(0), Offset(16))]);
-    // Neither does the start after it.
-    drop(log);
-    let (mut log, recovered) = open(&disk).expect("it opens");
-    assert_eq!(recovered[0].end, Offset(20));
-    // When nobody counts on it, it is cut.
-    run(&mut log, Op::Repair { partition: partition(0), to: Offset(18) });
-    assert_eq!(end(&log), Offset(16));
-    drop(log);
-    let (_, recovered) = open(&disk).expect("it opens");
-    assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(16), None));
-}
-
-/// A copy that lost a batch between the truncation's record and its application does not count as whole at its next start.
-#[test]
-fn damage_that_comes_between_a_truncations_record_and_the_cut_marks_the_partition() {
-    let (disk, path) = synced_partition();
-    let (mut log, _) = open(&disk).expect("it opens");
-    let cut = [Op::Truncate { partition: partition(0), to: Offset(18) }];
-    log.commit(&cut).expect("nothing is damaged");
-    assert!(disk.flip_bit(&path, 1609, 3));
-    assert!(matches!(log.apply(&cut), Err(LogError::Corrupt { .. })));
-    drop(log);
-    disk.restart();
-    let (_, recovered) = open(&disk).expect("it opens");
-    assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(16), Some(Offset(16))));
-}
-
-fn mark(reader: &LogReader<SimulatedDisk>) -> Option<i64> {
-    reader.state(partition(0)).expect("it is there").damaged.map(|offset| offset.0)
-}
-
-fn advance(log: &mut Log<SimulatedDisk>, to: i64) {
-    run(log, Op::AdvanceStart { partition: partition(0), to: Offset(to) });
-}
-
-#[test]
-fn damage_is_over_when_the_start_has_moved_past_all_of_it() {
-    let (disk, path) = synced_partition();
-    let (mut log, _) = open(&disk).expect("it opens");
-    let reader = log.reader();
-    // Bytes of the fourth batch, which begins at offset 6, and of the eighth. The index leads to offsets 12 and 18 behind them.
-    assert!(disk.flip_bit(&path, 700, 3) && disk.flip_bit(&path, 1500, 3));
-    assert!(reader.check(partition(0), |_| {}).is_err());
-    assert_eq!(mark(&reader), Some(6));
-    // Until somebody reads there, nobody knows of the second; and what only a damaged batch leads to is not known to be whole.
-    let found = |from, to| Some(Damage { from: Offset(from), to: Some(Offset(to)) });
-    assert_eq!(reader.damage(partition(0)), found(6, 6));
-    for (to, marked) in [5, 7, 8, 12, 14, 16, 18].map(|to| (to, Some(to.max(6)).filter(|to| *to < 18))) {
-        advance(&mut log, to);
-        let looked = reader.look_behind_damage(partition(0));
-        assert_eq!(looked.is_err(), [7, 8, 12, 16].contains(&to), "start {to}: {looked:?}");
-        assert_eq!(mark(&reader), marked, "start {to}");
-        if to == 14 {
-            assert_eq!(reader.damage(partition(0)), found(14, 14), "the second one is found by now");
-        }
-    }
-    reader.check(partition(0), |_| {}).expect("the rest is whole");
-    drop(log);
-    let (_, recovered) = open(&disk).expect("it opens");
-    assert_eq!((recovered[0].start, recovered[0].end, recovered[0].damaged), (Offset(18), Offset(20), None));
-}
-
-#[test]
-fn damage_that_is_known_behind_the_start_is_not_forgotten_with_what_was_before_it() {
-    let disk = SimulatedDisk::new(1);
-    // Five batches in a segment.
-    let open =
-        || Log::open(disk.clone(), Path::new(DIR), Options { segment_bytes: 1000, ..tiny() }).expect("it opens").0;
-    let mut log = open();
-    for i in 0..15 {
-        run(&mut log, Op::Append { partition: partition(0), batch: batch(i * 2, 1, 2, 139, i as u64) });
-    }
-    log.checkpoint().expect("the disk is whole");
-    let folder = Path::new(DIR).join("partitions").join(partition(0).to_string());
-    for base in [0, 10] {
-        assert!(disk.flip_bit(&folder.join(format!("{base:020}.log")), 500, 3));
-    }
-    let reader = log.reader();
-    for from in [0, 10] {
-        assert!(reader.read(partition(0), Offset(from), Offset(30), 10_000).is_ok_and(|found| found.len() < 5));
-        assert!(reader.read(partition(0), Offset(from + 4), Offset(30), 10_000).is_err());
-    }
-    assert_eq!(mark(&reader), Some(4));
-    // The segment that was damaged first is gone as a whole, and the other is not.
-    advance(&mut log, 10);
-    reader.look_behind_damage(partition(0)).expect("there is nothing to look at");
-    assert_eq!(mark(&reader), Some(10), "there is more of it");
-    advance(&mut log, 20);
-    reader.look_behind_damage(partition(0)).expect("there is nothing to look at");
-    assert_eq!(mark(&reader), None);
-}
-
-#[test]
-fn a_start_looks_at_what_is_behind_the_start_that_the_write_ahead_log_says() {
-    let (disk, path) = synced_partition();
-    let (mut log, _) = open(&disk).expect("it opens");
-    assert!(disk.flip_bit(&path, 700, 3));
-    assert!(log.reader().check(partition(0), |_| {}).is_err());
-    log.checkpoint().expect("the disk is whole");
-    // Nobody has looked behind it when the process ends.
-    advance(&mut log, 12);
-    assert_eq!(mark(&log.reader()), Some(12));
-    drop(log);
-    let (log, _) = open(&disk).expect("it opens");
-    assert_eq!(mark(&log.reader()), None);
 }
 
 #[test]
@@ -682,109 +552,6 @@ fn a_sector_that_cannot_be_read_is_damage_to_the_batches_in_it_and_to_no_other()
     }
 }
 
-/// A log of three segments, with damage in the second batch of the first, and what its files hold.
-fn damaged_in_front(seed: u64) -> (SimulatedDisk, Vec<Vec<u8>>) {
-    let disk = SimulatedDisk::new(seed);
-    let (mut log, _) = open(&disk).expect("it opens");
-    for base in 0..6 {
-        run(&mut log, Op::Append { partition: partition(0), batch: batch(base, 1, 1, 1300, base as u64) });
-    }
-    log.checkpoint().expect("the disk is whole");
-    drop(log);
-    let segments: Vec<PathBuf> =
-        disk.files().into_iter().map(|(p, _)| p).filter(|p| p.extension().is_some_and(|e| e == "log")).collect();
-    assert_eq!(segments.len(), 3);
-    let contents = segments.iter().map(|path| content(&disk, path)).collect();
-    assert!(disk.spoil(&segments[0], 2200));
-    (disk, contents)
-}
-
-fn kept(disk: &SimulatedDisk) -> Vec<(String, Vec<u8>)> {
-    let files = disk.files().into_iter().map(|(path, _)| path);
-    let kept = files.filter(|path| path.starts_with(Path::new(DIR).join("damaged")));
-    let name = |path: &PathBuf| path.file_name().expect("it has a name").to_string_lossy().into_owned();
-    kept.map(|path| (name(&path), content(disk, &path))).collect()
-}
-
-#[test]
-fn what_a_repair_cuts_off_is_kept_aside() {
-    let (disk, contents) = damaged_in_front(1);
-    let (mut log, _) = open(&disk).unwrap();
-    let found = log.reader().check(partition(0), |_| {});
-    assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(1), .. })), "{found:?}");
-    log.set_aside(partition(0), Offset(1)).unwrap();
-    run(&mut log, Op::Repair { partition: partition(0), to: Offset(1) });
-    drop(log);
-    disk.crash();
-    disk.restart();
-    let (log, recovered) = open(&disk).unwrap();
-    assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(1), None));
-    drop(log);
-    let name = |base: i64| format!("{}-{base:020}.log", partition(0));
-    let kept = kept(&disk);
-    assert_eq!(kept.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), [name(1), name(2), name(4)]);
-    // All of the batch is in the page that cannot be read.
-    assert_eq!(kept[0].1.len(), contents[0].len() - 1361);
-    assert!(kept[0].1.iter().all(|b| *b == 0));
-    assert_eq!((&kept[1].1, &kept[2].1), (&contents[1], &contents[2]));
-}
-
-#[test]
-fn a_repair_that_is_cut_short_is_done_again_and_loses_nothing_of_what_is_kept() {
-    for (seed, kill) in (0..20).map(|seed| (seed, seed % 2 == 0)) {
-        for point in 0.. {
-            let (disk, contents) = damaged_in_front(seed);
-            let (mut log, _) = open(&disk).unwrap();
-            let stop = |n| if kill { disk.kill_after(n) } else { disk.crash_after(n) };
-            stop(point);
-            let repair = |log: &mut Log<SimulatedDisk>| {
-                log.set_aside(partition(0), Offset(1))?;
-                let cut = [Op::Repair { partition: partition(0), to: Offset(1) }];
-                log.commit(&cut)?;
-                log.apply(&cut)
-            };
-            let complete = repair(&mut log).is_ok();
-            drop(log);
-            disk.restart();
-            let (mut log, recovered) = open(&disk).unwrap();
-            if recovered[0].end > Offset(1) {
-                let found = log.reader().check(partition(0), |_| {});
-                assert!(matches!(found, Err(ReadError::Damaged { offset: Offset(1), .. })), "{found:?}");
-                repair(&mut log).unwrap();
-            }
-            drop(log);
-            disk.crash();
-            disk.restart();
-            assert_eq!(open(&disk).unwrap().1[0].end, Offset(1));
-            let kept = kept(&disk);
-            for content in &contents[1..] {
-                assert!(kept.iter().any(|(_, kept)| kept == content), "seed {seed}, point {point}");
-            }
-            if complete {
-                break;
-            }
-        }
-    }
-}
-
-#[test]
-fn no_more_is_kept_aside_than_may_be() {
-    let (_, contents) = damaged_in_front(1);
-    let first_two = contents[0].len() as u64 - 1361 + contents[1].len() as u64;
-    for (damaged_bytes, left) in [(first_two, u64::MAX), (u64::MAX, 2 * first_two + 1)] {
-        let (disk, _) = damaged_in_front(1);
-        let (mut log, _) = Log::open(disk.clone(), Path::new(DIR), Options { damaged_bytes, ..tiny() }).unwrap();
-        let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
-        disk.set_capacity(Some(used.saturating_add(left)));
-        log.set_aside(partition(0), Offset(1)).unwrap();
-        assert_eq!(kept(&disk).len(), 2);
-        // And it is cut off all the same.
-        disk.set_capacity(None);
-        run(&mut log, Op::Repair { partition: partition(0), to: Offset(1) });
-        assert_eq!(log.reader().state(partition(0)).unwrap().end, Offset(1));
-    }
-}
-
 /// A controller that is reset fails all that it is asked for a moment.
 #[test]
 fn what_cannot_be_read_for_a_moment_is_no_damage() {
@@ -810,31 +577,6 @@ fn what_cannot_be_read_for_a_moment_is_no_damage() {
             if disk.calls(Call::Read) <= calls + point {
                 break;
             }
-        }
-    }
-}
-
-#[test]
-fn a_truncation_that_meets_what_cannot_be_read_once_is_a_truncation() {
-    for point in 0.. {
-        let disk = SimulatedDisk::new(point);
-        let (mut log, _) = open(&disk).unwrap();
-        for base in 0..20 {
-            run(&mut log, Op::Append { partition: partition(0), batch: batch(base, 1, 1, 40, base as u64) });
-        }
-        let found = Arc::new(Mutex::new(Vec::new()));
-        let watched = Arc::clone(&found);
-        log.reader().watch_damage(move |tp, offset| watched.lock().unwrap().push((tp, offset)));
-        let calls = disk.calls(Call::Read);
-        // What is read ahead is read again by itself, without that; so two have to fail.
-        disk.fail_after(Call::Read, point, Fault::Broken);
-        disk.fail_after(Call::Read, point + 1, Fault::Broken);
-        run(&mut log, Op::Truncate { partition: partition(0), to: Offset(13) });
-        let state = log.reader().state(partition(0)).unwrap();
-        assert_eq!((state.end, state.damaged), (Offset(13), None), "read {point} fails");
-        assert!(found.lock().unwrap().is_empty(), "read {point} fails");
-        if disk.calls(Call::Read) <= calls + point {
-            break;
         }
     }
 }

@@ -15,6 +15,7 @@ mod offline;
 mod once;
 mod random;
 mod recovery;
+mod repair;
 mod start;
 mod times;
 mod writer;

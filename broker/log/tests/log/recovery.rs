@@ -550,9 +550,24 @@ fn a_start_has_no_room_to_keep_aside_what_may_be_a_partition_and_goes_on() {
     disk.restart();
     lose(&disk, 0);
     disk.fail_after(Call::Rename, 0, Fault::Full);
-    let (log, recovered) = open_with(&disk, roomy()).expect("it opens");
+    let (mut log, recovered) = open_with(&disk, roomy()).expect("it opens");
     assert!(log.wal_lost() && recovered.is_empty());
-    assert!(disk.exists(&segment(0)).expect("the disk is whole"));
+    // It is there, and not where the partition's files would be if it were made again.
+    let left = || {
+        let of_partitions =
+            disk.files().into_iter().filter(|(path, _)| path.starts_with(Path::new(DIR).join("partitions")));
+        of_partitions
+            .map(|(path, len)| (path.starts_with(segment(0).parent().expect("a folder")), len))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(left(), [(false, 2 * 161)]);
+    log.accept_wal_loss().expect("the disk goes on");
+    drop(log);
+    // A later start removes it.
+    let (mut log, recovered) = open_with(&disk, roomy()).expect("it opens");
+    assert!(recovered.is_empty());
+    run(&mut log, append(0, 100));
+    assert_eq!(left(), [(true, 161)]);
 }
 
 #[test]
@@ -575,7 +590,7 @@ fn folders_are_kept_aside_as_far_as_the_bound_goes_too() {
         assert_eq!(disk.files().into_iter().filter(is_kept).count(), kept, "{damaged_bytes} bytes");
         // What a repair cuts off counts on the same bound.
         run(&mut log, Op::Append { partition: partition(2), batch: batch(0, 1, 10, 100, 0) });
-        log.set_aside(partition(2), Offset(0)).expect("the disk is whole");
+        log.set_aside(&[(partition(2), Offset(0))]).expect("the disk is whole");
         assert_eq!(disk.files().into_iter().filter(is_kept).count(), kept, "{damaged_bytes} bytes");
     }
 }

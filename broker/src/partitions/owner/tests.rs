@@ -6,7 +6,7 @@ use chronik_core::cluster::{Broker, Endpoint, Partition, SupportedVersions, Topi
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, PartitionId, ProducerId, TopicId};
 use chronik_core::record::testing::BatchBuilder;
 use chronik_core::replication::{Acks, ProduceError};
-use chronik_log::{Log, Options};
+use chronik_log::{Log, Op, Options};
 use chronik_quorum::Registration;
 use tokio::sync::{oneshot, watch};
 
@@ -56,16 +56,14 @@ fn image() -> Image {
     image
 }
 
-#[tokio::test]
-async fn after_an_append_of_a_series_that_was_refused_none_of_it_is_taken() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+/// The owner of what is in that log, and what is to reach it.
+fn owner(log: Log<RealDisk>, recovered: HashMap<TopicPartition, LogState>) -> (Owner, mpsc::UnboundedReceiver<Input>) {
     let reader = log.reader();
     let (writer, _thread) = Writer::spawn(log, |_| {});
     let (images, registration) = (watch::channel(image()).1, watch::channel(Registration::default()).1);
     let controller = ControllerHandle::new(mpsc::unbounded_channel().0, images, registration, watch::channel(None).1);
     let metrics = PartitionMetrics::default();
-    let (inputs, mut durable) = mpsc::unbounded_channel();
+    let (inputs, reach) = mpsc::unbounded_channel();
     let shell = Shell {
         me: ME,
         cluster: None,
@@ -86,10 +84,41 @@ async fn after_an_append_of_a_series_that_was_refused_none_of_it_is_taken() {
         throttle: Arc::default(),
         origin: std::time::Instant::now(),
     };
-    let (none, hour) = (shell.origin, shell.origin + Duration::from_hours(1));
-    let mut owner = Owner::new(shell, HashMap::new());
+    let mut owner = Owner::new(shell, recovered);
     let events = vec![MetadataEvent::PartitionChanged(TP)];
     owner.input(Input::Metadata(Arc::new(MetadataUpdate { image: image(), events })));
+    (owner, reach)
+}
+
+#[tokio::test]
+async fn what_a_repair_cuts_off_is_kept_aside_before_it_is_cut() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+    let batches = [0, 1, 2].map(|base| BatchBuilder::new(1).build().assign(Offset(base), LeaderEpoch(1)));
+    let ops = batches.clone().map(|batch| Op::Append { partition: TP, batch });
+    log.commit(&ops).and_then(|()| log.apply(&ops)).expect("the disk is whole");
+    let reader = log.reader();
+    let state = crate::partitions::log_state(&reader, TP).expect("it can be read");
+    let (mut owner, mut inputs) = owner(log, HashMap::from([(TP, state)]));
+    owner.carry_out(TP, Command::Repair { to: Offset(1) }, None);
+    loop {
+        match inputs.recv().await.expect("the writer goes on") {
+            Input::TruncateDone { .. } => break,
+            input => owner.input(input),
+        }
+    }
+    assert_eq!(reader.applied_end(TP), Some(Offset(1)));
+    let kept = dir.path().join("log/damaged").join(format!("{TP}-{:020}.log", 1));
+    let expected = [&batches[1].bytes()[..], &batches[2].bytes()[..]].concat();
+    assert!(std::fs::read(kept).expect("it is kept").starts_with(&expected));
+}
+
+#[tokio::test]
+async fn after_an_append_of_a_series_that_was_refused_none_of_it_is_taken() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+    let (mut owner, mut durable) = owner(log, HashMap::new());
+    let (none, hour) = (owner.shell.origin, owner.shell.origin + Duration::from_hours(1));
     let (requests, mut inbox) = mpsc::unbounded_channel();
     let partitions = Partitions::new(vec![requests]);
     let series = Series::new(LeaderEpoch(1));

@@ -340,7 +340,7 @@ fn repair(
             _ => None,
         };
         let Some(from) = found.into_iter().chain(*known).min() else { continue };
-        log.set_aside(*partition, from)?;
+        log.set_aside(&[(*partition, from)])?;
         let cut = [Op::Repair { partition: *partition, to: from }];
         log.commit(&cut)?;
         log.apply(&cut)?;
