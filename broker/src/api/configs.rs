@@ -102,7 +102,6 @@ fn topic_value(topic: &Topic, known: &'static TopicConfig, image: &Image, config
 
 /// The value is that of the first synonym, of which there is one at least.
 fn value_of(known: &'static TopicConfig, synonyms: Vec<Synonym>) -> Value {
-    let synonyms = as_kafka_prints(known.kind, synonyms);
     let Synonym { value, source, .. } = synonyms[0].clone();
     Value {
         name: known.name,
@@ -115,16 +114,18 @@ fn value_of(known: &'static TopicConfig, synonyms: Vec<Synonym>) -> Value {
     }
 }
 
-/// Doubles as Java prints them: tools compare what they set with what they are shown.
-fn as_kafka_prints(kind: ConfigKind, mut synonyms: Vec<Synonym>) -> Vec<Synonym> {
-    if kind == ConfigKind::Double {
-        for synonym in &mut synonyms {
-            if let Ok(number) = synonym.value.parse() {
-                synonym.value = as_java_prints(number);
+/// Doubles as Java prints them, where Kafka shows what it has read. What all brokers were given, and what a topic is created
+/// with, it shows as it was given.
+pub(super) fn as_kafka_prints(mut values: Vec<Value>) -> Vec<Value> {
+    for value in values.iter_mut().filter(|value| value.kind == Kind::Double) {
+        let texts = value.synonyms.iter_mut().map(|synonym| &mut synonym.value);
+        for text in texts.chain([&mut value.text]) {
+            if let Ok(number) = text.parse() {
+                *text = as_java_prints(number);
             }
         }
     }
-    synonyms
+    values
 }
 
 /// With a digit after the point always, and with an exponent when it is small or large.
@@ -183,7 +184,6 @@ pub(super) fn of_all_brokers(image: &Image) -> Vec<Value> {
 }
 
 fn property_value(known: &'static BrokerProperty, synonyms: Vec<Synonym>) -> Option<Value> {
-    let synonyms = as_kafka_prints(known.kind, synonyms);
     let Synonym { value, source, .. } = synonyms.first()?.clone();
     Some(Value {
         name: known.name,
@@ -285,12 +285,12 @@ mod tests {
         let name = "min.cleanable.dirty.ratio";
         for (kept, shown) in [("1", "1.0"), ("0", "0.0"), ("0.5", "0.5"), ("0.001", "0.001"), ("0.00025", "2.5E-4")] {
             let topic = Topic { configs: configs(name, Some(kept)), ..topic(None) };
-            let values = of_topic(&topic, &image(None, None), &server(None));
+            let values = as_kafka_prints(of_topic(&topic, &image(None, None), &server(None)));
             let value = values.into_iter().find(|v| v.name == name).expect("known");
             assert_eq!((value.text.as_str(), value.synonyms[0].value.as_str()), (shown, shown));
             let image =
                 Image { cluster_configs: configs("log.cleaner.min.cleanable.ratio", Some(kept)), ..Image::default() };
-            assert_eq!(of_all_brokers(&image)[0].text, shown);
+            assert_eq!(of_all_brokers(&image)[0].text, kept);
         }
         assert_eq!(as_java_prints(1e-4), "1.0E-4");
     }

@@ -63,11 +63,14 @@ fn find(
     }
     let name = &*resource.resource_name;
     match resource.resource_type {
-        TOPIC => Ok(configs::of_topic(topic_named(image, name)?, image, &handlers.config)),
+        TOPIC => {
+            let values = configs::of_topic(topic_named(image, name)?, image, &handlers.config);
+            Ok(configs::as_kafka_prints(values))
+        }
         BROKER if name.is_empty() => Ok(configs::of_all_brokers(image)),
         BROKER => {
             this_broker(handlers.config.me, name)?;
-            Ok(configs::of_broker(image, &handlers.config))
+            Ok(configs::as_kafka_prints(configs::of_broker(image, &handlers.config)))
         }
         GROUP if name.is_empty() => Err((ErrorCode::INVALID_REQUEST, "a group has a name".into())),
         GROUP => Ok(configs::of_group(name, image, &handlers.config)),

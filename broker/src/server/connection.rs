@@ -12,7 +12,7 @@ use crate::api::{Handlers, Outcome, Reply, RequestContext};
 use crate::budget::Share;
 use crate::partitions::Reservation;
 use bytes::Bytes;
-use chronik_wire::{Decoded, Request, RequestKind, WireError};
+use chronik_wire::{Decoded, ErrorCode, Request, RequestKind, WireError};
 use futures::FutureExt as _;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -203,6 +203,7 @@ async fn read_requests(
             Ok(decoded) => decoded,
             Err(WireError::UnsupportedVersion(header)) if header.api == RequestKind::ApiVersions => {
                 let reply = Handlers::unsupported_api_versions(header);
+                shared.metrics.errors().count(header.api, |found| found(ErrorCode::UNSUPPORTED_VERSION.0));
                 open.begun(share.bytes());
                 let waiting =
                     Waiting { reply, api: header.api, started, request_len, reservation: None, pending: share };

@@ -284,8 +284,9 @@ impl Reconciler {
         let image = self.kept_image(cluster, observed);
         let runs = match &observed.set {
             Some(set) => set.template_of == Some(validate::hash_of_template(cluster, &image)),
-            // It is made again around its pods, and what they run with goes on.
-            None => !observed.pods.is_empty(),
+            // It is made again around its pods, and what they run with goes on. A cluster that was never complete has none of
+            // its own: these may be the last ones of a resource of the same name that was deleted.
+            None => cluster.status.as_ref().is_some_and(|status| status.formed) && !observed.pods.is_empty(),
         };
         let valid = validate::validate_running(cluster, &image, runs)?;
         let namespace = self.operator.as_ref().and_then(|operator| operator.split_once('/'));
