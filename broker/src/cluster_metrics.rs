@@ -157,7 +157,7 @@ mod tests {
             }
             drop(leads);
         };
-        tokio::join!(count_elections(BrokerId(1), leader, elections.clone()), counted);
+        tokio::join!(biased; count_elections(BrokerId(1), leader, elections.clone()), counted);
     }
 
     /// The last two.

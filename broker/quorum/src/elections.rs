@@ -46,10 +46,10 @@ const LOOKS: u32 = 6;
 /// A leader without a majority gives up after this many `election_max`: its followers may be at something that takes
 /// seconds, as a disk that hangs, and nobody else would be elected for it.
 const GIVES_UP_AFTER: u32 = 10;
-/// And after this many while a majority would be there with those that are at something large: half a minute, in which a
-/// snapshot has to be sent and installed. Its peers' connections last, or they would not count: one that is gone, or
-/// answers no ping, is at nothing.
-const GIVES_UP_AT_LAST: u32 = 100;
+/// And after so long while a majority would be there with those that are at something large: a snapshot has to be sent and
+/// installed meanwhile. Its peers' connections last, or they would not count: one that is gone, or answers no ping, is at
+/// nothing.
+const GIVES_UP_AT_LAST: Duration = Duration::from_secs(30);
 
 /// After a refusal other voters have this part of the shortest election timeout to answer: one heartbeat of raft's.
 const ANSWERS: u32 = 3;
@@ -100,9 +100,11 @@ fn is_time(
     }
 }
 
-/// Whether a leader gives up that has been without a majority for so long.
-fn gives_up(unfollowed: Duration, election_max: Duration, waits_for_busy: bool) -> bool {
-    unfollowed >= election_max * if waits_for_busy { GIVES_UP_AT_LAST } else { GIVES_UP_AFTER }
+/// Whether a leader gives up that has been without a majority for so long, and for so long without one together with those
+/// that are at something large.
+fn gives_up(unfollowed: Duration, silent: Duration, election_max: Duration) -> bool {
+    let soon = election_max * GIVES_UP_AFTER;
+    silent >= soon || unfollowed >= GIVES_UP_AT_LAST.max(soon)
 }
 
 /// How long something has not happened, in time that this process has seen pass.
@@ -306,7 +308,8 @@ impl Elections {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = self.hearing.led().0;
         let mut random = self.random();
-        let mut unfollowed = Quiet::new(Instant::now(), self.hearing.quiet(|quiet| quiet.step));
+        let step = self.hearing.quiet(|quiet| quiet.step);
+        let (mut unfollowed, mut silent) = (Quiet::new(Instant::now(), step), Quiet::new(Instant::now(), step));
         loop {
             looks.tick().await;
             let (vote, led) = self.hearing.led();
@@ -317,15 +320,21 @@ impl Elections {
                 self.hearing.quiet(|quiet| quiet.ends(now));
             }
             let quiet = self.hearing.quiet(|quiet| quiet.passes(now));
-            let waits_for_busy = || self.hearing.is_followed_with_busy(vote.leader_id().term);
             if led != LedBy::Itself(false) {
                 unfollowed.ends(now);
-            } else if gives_up(unfollowed.passes(now), self.election_max, waits_for_busy()) {
-                tracing::warn!(
-                    "no majority of the voters answers: this broker does not lead the controller quorum any more"
-                );
-                forget_leader(&self.raft, |current| *current == vote).await;
-                unfollowed.ends(now);
+                silent.ends(now);
+            } else {
+                if self.hearing.is_followed_with_busy(vote.leader_id().term) {
+                    silent.ends(now);
+                }
+                if gives_up(unfollowed.passes(now), silent.passes(now), self.election_max) {
+                    tracing::warn!(
+                        "no majority of the voters answers: this broker does not lead the controller quorum any more"
+                    );
+                    forget_leader(&self.raft, |current| *current == vote).await;
+                    unfollowed.ends(now);
+                    silent.ends(now);
+                }
             }
             let alone = self.electorate.is_majority(|id| id == self.me);
             let stands = vote.leader_id().voted_for() == Some(self.me);
@@ -478,15 +487,16 @@ mod tests {
 
     #[test]
     fn a_leader_waits_longer_for_who_is_at_something_large_and_not_for_ever() {
-        for (unfollowed, waits_for_busy, expected) in [
-            (MAX * 10 - ms(1), false, false),
-            (MAX * 10, false, true),
-            (MAX * 10, true, false),
-            (MAX * 100 - ms(1), true, false),
-            (MAX * 100, true, true),
+        for (unfollowed, silent, expected) in [
+            (ms(2_999), ms(2_999), false),
+            (ms(3_000), ms(3_000), true),
+            (ms(3_000), ms(0), false),
+            (ms(29_999), ms(2_999), false),
+            (ms(30_000), ms(0), true),
         ] {
-            assert_eq!(gives_up(unfollowed, MAX, waits_for_busy), expected, "{unfollowed:?} {waits_for_busy}");
+            assert_eq!(gives_up(unfollowed, silent, ms(300)), expected, "{unfollowed:?} {silent:?}");
         }
+        assert!(!gives_up(ms(30_000), ms(0), ms(9_000)), "a long session is longer than that");
     }
 
     #[test]

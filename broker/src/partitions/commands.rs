@@ -14,6 +14,8 @@ use chronik_log::{LogReader, Op, ReadError, RealDisk, RecoveredPartition};
 use chronik_quorum::{AlterPartition, ControllerError, ControllerHandle, Resignation};
 use std::collections::VecDeque;
 use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tracing::{error, warn};
 
 /// How long the controller may take to answer an ISR change.
@@ -29,6 +31,10 @@ const LITTLE: usize = 64 << 10;
 /// For so long batches are kept in memory. Whoever wants an older one is behind, and reads the disk, or what the kernel has
 /// of it; an idle broker takes no memory for them.
 const KEPT_FOR: Duration = Duration::from_secs(10);
+/// A repair waits no longer until what it cuts off is kept: meanwhile the replica neither follows nor leads.
+const SET_ASIDE_MAX: Duration = Duration::from_mins(1);
+/// One partition at a time is kept aside: it takes a thread for as long as the disk does, and reads need these threads.
+static KEEPING: Mutex<()> = Mutex::const_new(());
 
 impl Owner {
     pub(super) fn carry_out(&mut self, partition: TopicPartition, command: Command, reservation: Option<&Reservation>) {
@@ -124,9 +130,22 @@ impl Owner {
     fn set_aside(&self, partition: TopicPartition, to: Offset) {
         let Some(life) = self.partitions.get(&partition).map(|hosted| hosted.life) else { return };
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = reader.copy_aside(partition, to) {
-                warn!(%partition, from = %to, %error, "Not all that is cut off is kept");
+        tokio::spawn(async move {
+            let copied = async {
+                let turn = KEEPING.lock().await;
+                let copy = move || {
+                    // Held also when nobody waits for the copy any more.
+                    let _turn = turn;
+                    reader.copy_aside(partition, to)
+                };
+                tokio::task::spawn_blocking(copy).await
+            };
+            match timeout(SET_ASIDE_MAX, copied).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => warn!(%partition, from = %to, %error, "Not all that is cut off is kept"),
+                Ok(Err(_)) | Err(_) => {
+                    warn!(%partition, from = %to, "Not all that is cut off is kept: it took too long")
+                }
             }
             owners.send(partition, Input::SetAside { partition, life, to });
         });

@@ -66,6 +66,8 @@ pub struct LeaderLink {
 pub(super) struct Credit {
     sent: AtomicU64,
     done: AtomicU64,
+    /// How much was sent in all when something was last sent that a log begins with.
+    begun: AtomicU64,
     refused: AtomicBool,
     /// An owner got no room to catch up, and waits for some.
     behind: AtomicBool,
@@ -202,12 +204,16 @@ impl Credit {
         true
     }
 
-    /// Takes credit for what a log begins with, whoever waits for some. If there is none, it is asked for again.
+    /// Takes credit for what a log begins with. If there is none, it is asked for again. Before those who wait for credit
+    /// goes one at a time: the connection would never be half free for them otherwise.
     fn take_to_begin(&self, bytes: u64) -> bool {
         let on_their_way = self.on_their_way();
-        let may = on_their_way == 0 || on_their_way + bytes <= CREDIT_BYTES + BEGINNINGS_BYTES;
+        let in_turn = !self.refused.load(Ordering::SeqCst)
+            || self.done.load(Ordering::SeqCst) >= self.begun.load(Ordering::SeqCst);
+        let may = on_their_way == 0 || (in_turn && on_their_way + bytes <= CREDIT_BYTES + BEGINNINGS_BYTES);
         if may {
-            self.sent.fetch_add(bytes, Ordering::SeqCst);
+            let sent = self.sent.fetch_add(bytes, Ordering::SeqCst) + bytes;
+            self.begun.fetch_max(sent, Ordering::SeqCst);
         }
         may
     }

@@ -57,6 +57,10 @@ impl<D: Disk> Store<D> {
     pub(crate) fn copy_aside(&self, tp: TopicPartition, to: Offset) -> Result<(), LogError> {
         let Some(state) = self.before_cut(tp, to) else { return Ok(()) };
         let Some(mut room) = self.room_for(true)? else { return Ok(()) };
+        // It is there twice until the repair is done, and no producer is to be refused for that.
+        let floor = self.options.reserve_bytes;
+        let available = self.disk.available(&room.dir).during("measure", &room.dir)?;
+        room.left = room.left.min(available.saturating_sub(floor.saturating_add(floor / 4)));
         for part in self.cut_off(tp, &state, to)? {
             self.keep(&mut room, tp, &part, |kept| self.copy(tp, &part, kept))?;
         }
@@ -134,7 +138,10 @@ impl<D: Disk> Store<D> {
             }
             // A partition that is made anew would find files there that pass for its own.
             let path = self.root.join(trash::name(&tp.to_string(), self.next_uid()));
-            self.disk.rename(&from, &path).during("rename", &from)?;
+            if !or_full(*tp, &from, self.disk.rename(&from, &path).during("rename", &from))? {
+                // It stays where it is: a later start removes it.
+                continue;
+            }
             tracing::warn!(
                 partition = %tp, path = %path.display(),
                 "this may be a partition that the write-ahead log has lost, and there is no room to keep it aside: copy it \
@@ -189,7 +196,12 @@ impl<D: Disk> Store<D> {
 
     /// Makes durable what was put there, and that it is gone from those partitions' folders.
     fn sync_kept(&self, room: &Room<'_>, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<(), LogError> {
-        self.disk.sync_dir(&room.dir).during("sync", &room.dir)?;
+        match self.disk.sync_dir(&room.dir).during("sync", &room.dir) {
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "what is kept aside may not outlast a power cut");
+            }
+            other => other?,
+        }
         let folders: Vec<_> = partitions.into_iter().map(|tp| folder(&self.root, tp)).collect();
         several_at_once(syncs_at_once::<D>(folders.len()), &folders, |folder| {
             self.disk.sync_dir(folder).during("sync", folder)

@@ -1,15 +1,18 @@
 //! Who of the voters answers, for whoever is told that nobody is sure: what to do about it depends on that.
 
 use super::{AdminHandle, unsure};
-use crate::link::Client;
+use crate::link::{CallError, Client};
 use crate::proto;
 use chronik_core::ids::BrokerId;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::Status;
 
 /// Each voter has so long to answer. Who asks, as the operator, waits a second longer than it is tried to find an answer.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Between two tries: that a connection has ended long ago is found by a call alone.
+const AGAIN: Duration = Duration::from_millis(10);
 
 impl AdminHandle {
     /// The same, with who of the voters answers this broker, and what to do next.
@@ -27,9 +30,17 @@ impl AdminHandle {
     /// That voter, if it answers.
     async fn answers(&self, voter: BrokerId) -> Option<BrokerId> {
         let links = &self.calls.links;
-        let request = proto::ProbeRequest { caller: Some(links.caller(voter)), candidacy: None };
-        let call = |mut client: Client| async move { client.probe(request).await };
-        links.call(voter, PATIENCE, call).await.ok().map(|_| voter)
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let request = proto::ProbeRequest { caller: Some(links.caller(voter)), candidacy: None };
+            let call = |mut client: Client| async move { client.probe(request).await };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match links.call(voter, left, call).await {
+                Ok(_) => return Some(voter),
+                Err(CallError::Lost(_)) if Instant::now() + AGAIN < deadline => tokio::time::sleep(AGAIN).await,
+                Err(_) => return None,
+            }
+        }
     }
 }
 
