@@ -320,10 +320,7 @@ impl Elections {
                 self.hearing.quiet(|quiet| quiet.ends(now));
             }
             let quiet = self.hearing.quiet(|quiet| quiet.passes(now));
-            if led != LedBy::Itself(false) {
-                unfollowed.ends(now);
-                silent.ends(now);
-            } else {
+            if led == LedBy::Itself(false) {
                 if self.hearing.is_followed_with_busy(vote.leader_id().term) {
                     silent.ends(now);
                 }
@@ -335,6 +332,9 @@ impl Elections {
                     unfollowed.ends(now);
                     silent.ends(now);
                 }
+            } else {
+                unfollowed.ends(now);
+                silent.ends(now);
             }
             let alone = self.electorate.is_majority(|id| id == self.me);
             let stands = vote.leader_id().voted_for() == Some(self.me);

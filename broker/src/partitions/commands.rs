@@ -144,7 +144,7 @@ impl Owner {
                 Ok(Ok(Ok(()))) => {}
                 Ok(Ok(Err(error))) => warn!(%partition, from = %to, %error, "Not all that is cut off is kept"),
                 Ok(Err(_)) | Err(_) => {
-                    warn!(%partition, from = %to, "Not all that is cut off is kept: it took too long")
+                    warn!(%partition, from = %to, "Not all that is cut off is kept: it took too long");
                 }
             }
             owners.send(partition, Input::SetAside { partition, life, to });

@@ -270,13 +270,13 @@ fn a_follower_without_records_says_so_to_its_next_leader() {
 /// all that was committed, and must not forget how far it had come.
 #[test]
 fn a_log_without_records_that_does_not_count_begins_where_its_leader_has_any() {
-    for (in_sync, answer) in [(&[1, 2][..], "begin at 0"), (&[1, 2, 3], "started hw 4")] {
-        let mut b = leading();
-        b.metadata(1, (1, 2), in_sync);
+    for (in_sync, answer) in [(&[1, 2][..], "begin at 0"), (&[1, 2, 3], "started hw 0")] {
+        let mut b = Bench::new(log(4, &[(1, 0)]));
+        b.metadata(1, (2, 1), in_sync);
         let (log_end, log_start) = (Offset(3), Some(Offset(3)));
         let message = FollowerMessage::Subscribe { log_end, last_epoch: None, log_start };
-        let answers = b.follower_says(3, 1, 2, message);
-        assert_eq!(answers[0], format!("to 3 s2 e1: {answer}"), "{in_sync:?}: {answers:?}");
+        let answers = b.follower_says(3, 2, 2, message);
+        assert_eq!(answers[0], format!("to 3 s2 e2: {answer}"), "{in_sync:?}: {answers:?}");
     }
     // It drops what it has, which is nothing.
     let mut b = subscribed(log_from(4, 4, 4, &[]));
