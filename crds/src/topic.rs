@@ -73,7 +73,7 @@ pub struct ChronikTopicSpec {
     pub partitions: Option<i32>,
 
     /// How many brokers hold each partition; without it, the cluster's default. It cannot be changed here: replicas are
-    /// moved with `chronik partition`.
+    /// moved with `chronik reassign`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 99))]
     pub replicas: Option<i32>,

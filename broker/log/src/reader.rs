@@ -173,9 +173,9 @@ impl<D: Disk> LogReader<D> {
     }
 
     /// Keeps copies of what a repair to `to` would remove, as [`crate::Log::set_aside`] does: nothing of the partition changes.
-    /// Takes as long as reading and writing it does.
-    pub fn copy_aside(&self, tp: TopicPartition, to: Offset) -> Result<(), LogError> {
-        self.store.copy_aside(tp, to)
+    /// Takes as long as reading and writing it does, or ends with an error when `goes_on` says no.
+    pub fn copy_aside(&self, tp: TopicPartition, to: Offset, goes_on: &dyn Fn() -> bool) -> Result<(), LogError> {
+        self.store.copy_aside(tp, to, goes_on)
     }
 
     /// How many files of segments are open, and how many of these were written to and are not synced.

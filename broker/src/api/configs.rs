@@ -114,12 +114,12 @@ fn value_of(known: &'static TopicConfig, synonyms: Vec<Synonym>) -> Value {
     }
 }
 
-/// Doubles as Java prints them, where Kafka shows what it has read. What all brokers were given, and what a topic is created
-/// with, it shows as it was given.
+/// Doubles as Java prints them, where Kafka shows what it has read. What brokers were given, also among the synonyms, and
+/// what a topic is created with, it shows as it was given.
 pub(super) fn as_kafka_prints(mut values: Vec<Value>) -> Vec<Value> {
     for value in values.iter_mut().filter(|value| value.kind == Kind::Double) {
-        let texts = value.synonyms.iter_mut().map(|synonym| &mut synonym.value);
-        for text in texts.chain([&mut value.text]) {
+        let own = value.synonyms.iter_mut().filter(|synonym| synonym.source == Source::Topic);
+        for text in own.map(|synonym| &mut synonym.value).chain([&mut value.text]) {
             if let Ok(number) = text.parse() {
                 *text = as_java_prints(number);
             }
@@ -291,6 +291,9 @@ mod tests {
             let image =
                 Image { cluster_configs: configs("log.cleaner.min.cleanable.ratio", Some(kept)), ..Image::default() };
             assert_eq!(of_all_brokers(&image)[0].text, kept);
+            let values = as_kafka_prints(of_topic(&self::topic(None), &image, &server(None)));
+            let value = values.into_iter().find(|v| v.name == name).expect("known");
+            assert_eq!((value.text.as_str(), value.synonyms[0].value.as_str()), (shown, kept));
         }
         assert_eq!(as_java_prints(1e-4), "1.0E-4");
     }

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 /// How long the controller may take to answer an ISR change.
@@ -131,12 +132,14 @@ impl Owner {
         let Some(life) = self.partitions.get(&partition).map(|hosted| hosted.life) else { return };
         let (reader, owners) = (self.shell.reader.clone(), self.shell.owners.clone());
         tokio::spawn(async move {
+            let given_up = CancellationToken::new();
+            let until = given_up.clone();
             let copied = async {
                 let turn = KEEPING.lock().await;
                 let copy = move || {
                     // Held also when nobody waits for the copy any more.
                     let _turn = turn;
-                    reader.copy_aside(partition, to)
+                    reader.copy_aside(partition, to, &|| !until.is_cancelled())
                 };
                 tokio::task::spawn_blocking(copy).await
             };
@@ -147,6 +150,7 @@ impl Owner {
                     warn!(%partition, from = %to, "Not all that is cut off is kept: it took too long");
                 }
             }
+            given_up.cancel();
             owners.send(partition, Input::SetAside { partition, life, to });
         });
     }

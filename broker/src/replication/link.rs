@@ -493,6 +493,15 @@ mod tests {
         assert!(link.credit.take(1) && begin(1));
     }
 
+    #[test]
+    fn one_beginning_at_a_time_goes_before_appends_that_wait() {
+        let credit = Credit::default();
+        assert!(credit.take_to_begin(1) && credit.take_to_begin(1), "nobody waits");
+        assert!(credit.take(CREDIT_BYTES - 2) && !credit.take(1));
+        assert!(!credit.take_to_begin(1), "those before are on their way");
+        assert!(!credit.returned(2) && credit.take_to_begin(1) && !credit.take_to_begin(1));
+    }
+
     /// A round that made little durable costs the follower one write, and the leader one read.
     #[tokio::test]
     async fn a_little_credit_goes_with_the_next_frame_and_much_at_once() {

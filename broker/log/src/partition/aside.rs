@@ -42,7 +42,7 @@ impl<D: Disk> Store<D> {
             for part in self.cut_off(*tp, state, *to)? {
                 self.keep(&mut room, *tp, &part, |kept| {
                     if part.position > 0 {
-                        return self.copy(*tp, &part, kept);
+                        return self.copy(*tp, &part, kept, &|| true);
                     }
                     self.disk.rename(&part.path, kept).during("rename", &part.path)?;
                     self.files.forget(part.segment.uid);
@@ -53,16 +53,23 @@ impl<D: Disk> Store<D> {
         self.sync_kept(&room, cut.iter().map(|(tp, ..)| *tp))
     }
 
-    /// The same for one partition that is in use: copies are kept, and nothing of it changes.
-    pub(crate) fn copy_aside(&self, tp: TopicPartition, to: Offset) -> Result<(), LogError> {
-        let Some(state) = self.before_cut(tp, to) else { return Ok(()) };
+    /// The same for one partition that is in use: copies are kept, and nothing of it changes. `goes_on` is asked again and
+    /// again: what is copied when nobody waits for it any more may have been cut meanwhile.
+    pub(crate) fn copy_aside(
+        &self,
+        tp: TopicPartition,
+        to: Offset,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), LogError> {
+        let Some(state) = self.before_cut(tp, to).filter(|_| goes_on()) else { return Ok(()) };
         let Some(mut room) = self.room_for(true)? else { return Ok(()) };
         // It is there twice until the repair is done, and no producer is to be refused for that.
         let floor = self.options.reserve_bytes;
-        let available = self.disk.available(&room.dir).during("measure", &room.dir)?;
-        room.left = room.left.min(available.saturating_sub(floor.saturating_add(floor / 4)));
+        let floor = floor.saturating_add(floor / 4);
         for part in self.cut_off(tp, &state, to)? {
-            self.keep(&mut room, tp, &part, |kept| self.copy(tp, &part, kept))?;
+            let available = self.disk.available(&room.dir).during("measure", &room.dir)?;
+            room.left = room.left.min(available.saturating_sub(floor));
+            self.keep(&mut room, tp, &part, |kept| self.copy(tp, &part, kept, goes_on))?;
         }
         self.sync_kept(&room, [])
     }
@@ -77,7 +84,7 @@ impl<D: Disk> Store<D> {
                 let path = folder.join(last.log_name());
                 let bytes = self.len_of(&path)?.saturating_sub(last.len);
                 let part = Part { segment: *last, name: log_name(state.end), path, position: last.len, bytes };
-                self.keep(&mut room, *tp, &part, |kept| self.copy(*tp, &part, kept))?;
+                self.keep(&mut room, *tp, &part, |kept| self.copy(*tp, &part, kept, &|| true))?;
             }
             for entry in self.disk.list(&folder).during("list", &folder)? {
                 let path = folder.join(&entry.name);
@@ -259,8 +266,8 @@ impl<D: Disk> Store<D> {
         Ok(path)
     }
 
-    /// Copies a part of a segment.
-    fn copy(&self, tp: TopicPartition, part: &Part, kept: &Path) -> Result<(), LogError> {
+    /// Copies a part of a segment, unless that is given up meanwhile.
+    fn copy(&self, tp: TopicPartition, part: &Part, kept: &Path, goes_on: &dyn Fn() -> bool) -> Result<(), LogError> {
         let from = self.file(tp, &part.segment, Kind::Log).during("open", &part.path)?;
         self.make(kept, |to, new| {
             let mut piece = vec![0; PIECE];
@@ -268,6 +275,10 @@ impl<D: Disk> Store<D> {
             while done < part.bytes {
                 let piece = &mut piece[..PIECE.min((part.bytes - done) as usize)];
                 read_what_can_be(&*from, piece, part.position + done).during("read", &part.path)?;
+                // After the read: it may have been cut since.
+                if !goes_on() {
+                    return Err(io::Error::from(io::ErrorKind::TimedOut)).during("go on copying", &part.path);
+                }
                 to.write_at(&[IoSlice::new(piece)], done).during("write", new)?;
                 done += piece.len() as u64;
             }

@@ -7,6 +7,7 @@ use chronik_log::{
     Call, Damage, Disk as _, DiskFile as _, Fault, Log, LogError, Op, Options, ReadError, RecoveredPartition,
     SimulatedDisk,
 };
+use std::cell::Cell;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -416,12 +417,29 @@ fn copies_of_what_a_repair_cuts_off_are_kept_and_nothing_is_changed() {
     let (disk, contents) = damaged_in_front(1);
     let (mut log, _) = open(&disk).expect("it opens");
     let reader = log.reader();
-    reader.copy_aside(partition(0), Offset(1)).expect("the disk goes on");
+    reader.copy_aside(partition(0), Offset(1), &|| true).expect("the disk goes on");
     let kept = kept(&disk);
     assert_eq!((&kept[1].1, &kept[2].1), (&contents[1], &contents[2]));
     assert_eq!(reader.read(partition(0), Offset(2), Offset(6), 10_000).expect("it is all there").len(), 2);
     run(&mut log, Op::Repair { partition: partition(0), to: Offset(1) });
     assert_eq!(reader.state(partition(0)).expect("it is there").end, Offset(1));
+}
+
+/// What it reads then may have been cut, or be whole.
+#[test]
+fn a_copy_that_nobody_waits_for_any_more_is_not_kept() {
+    let (disk, _) = damaged_in_front(1);
+    let (log, _) = open(&disk).expect("it opens");
+    let before = kept(&disk).len();
+    let asked = Cell::new(0);
+    let goes_on = || {
+        asked.set(asked.get() + 1);
+        asked.get() < 2
+    };
+    let given_up = log.reader().copy_aside(partition(0), Offset(1), &goes_on);
+    assert!(given_up.is_err(), "{given_up:?}");
+    log.reader().copy_aside(partition(0), Offset(1), &|| false).expect("it does not begin");
+    assert_eq!(kept(&disk).len(), before);
 }
 
 /// Counts warnings.

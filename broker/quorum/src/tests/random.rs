@@ -21,6 +21,8 @@ const FAULTS: usize = 40;
 const PAUSE_MS: u64 = 400;
 /// Brokers that may be away at a time.
 const AWAY: usize = 2;
+/// Entries after which a snapshot is made: who was away for longer gets one.
+const SNAPSHOT_AFTER: u64 = 10;
 /// A call that is not answered by then is made to somebody else.
 const CALL: Duration = Duration::from_secs(2);
 
@@ -296,7 +298,7 @@ impl World {
 
 async fn one_run(seed: u64, timings: Timings) {
     let mut random = StdRng::seed_from_u64(seed);
-    let cluster = Cluster { timings, ..Cluster::growing(1, BROKERS) };
+    let cluster = Cluster { timings, snapshot_entries: SNAPSHOT_AFTER, ..Cluster::growing(1, BROKERS) };
     let mut world = World { cluster, shared: Shared::default(), running: BTreeMap::new(), did: Vec::new() };
     for id in 0..BROKERS {
         world.start(id).await;
@@ -344,9 +346,10 @@ async fn one_run(seed: u64, timings: Timings) {
         assert!(missing.is_empty(), "{context}: broker {id} lacks {missing:?} of {}", acknowledged.len());
     }
     println!(
-        "{context}: {} topics, {} terms, {silent} found silent, voters {changes:?}",
+        "{context}: {} topics, {} terms, {} snapshots, {silent} found silent, voters {changes:?}",
         acknowledged.len(),
-        leaders.len()
+        leaders.len(),
+        world.cluster.cuts.snapshots()
     );
     assert!(!acknowledged.is_empty(), "nothing was done: {context}");
     for (broker, watcher) in std::mem::take(&mut world.running).into_values() {

@@ -1,6 +1,6 @@
 //! A log's start: who may move it, who hears of it, and who has to begin anew because of it.
 
-use super::bench::{Bench, batch, batch_at, log};
+use super::bench::{Bench, batch, batch_at, log, state};
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
 use crate::producers::{DEFAULT_EXPIRATION_MS, Producers};
 use crate::record::RecordBatch;
@@ -270,17 +270,24 @@ fn a_follower_without_records_says_so_to_its_next_leader() {
 /// all that was committed, and must not forget how far it had come.
 #[test]
 fn a_log_without_records_that_does_not_count_begins_where_its_leader_has_any() {
-    for (in_sync, answer) in [(&[1, 2][..], "begin at 0"), (&[1, 2, 3], "started hw 0")] {
+    let counts = "started hw 0";
+    for (in_sync, eligible, answer) in
+        [(&[1, 2][..], None, "begin at 0"), (&[1, 2, 3], None, counts), (&[1], Some(BrokerId(3)), counts)]
+    {
         let mut b = Bench::new(log(4, &[(1, 0)]));
-        b.metadata(1, (2, 1), in_sync);
+        b.step(Event::Metadata(PartitionState {
+            elr: eligible.into_iter().collect(),
+            ..state(1, (2, 1), in_sync, &[])
+        }));
         let (log_end, log_start) = (Offset(3), Some(Offset(3)));
         let message = FollowerMessage::Subscribe { log_end, last_epoch: None, log_start };
         let answers = b.follower_says(3, 2, 2, message);
         assert_eq!(answers[0], format!("to 3 s2 e2: {answer}"), "{in_sync:?}: {answers:?}");
     }
-    // It drops what it has, which is nothing.
+    // It drops what it has, which is nothing, and gets the rest.
     let mut b = subscribed(log_from(4, 4, 4, &[]));
     assert_eq!(b.leader_says(3, 1, LeaderMessage::BeginAt { at: Offset(0), producers: None }), ["truncate 0"]);
+    assert_eq!(b.step(Event::Truncated { log: log(0, &[]) }), ["to leader 2 s1 e3: subscribe 0 -"]);
 }
 
 /// A leader of epoch 3 sends what comes behind a gap to a replica that has nothing from 4 on.
