@@ -24,7 +24,9 @@ impl AdminHandle {
         if voters.contains(&me) {
             answered.insert(me);
         }
-        unsure(&format!("{}{}", why.message(), survey(me, &voters, &answered)))
+        // While voters change, of the former ones and of the next.
+        let enough = self.calls.handover.electorate.is_majority(|id| answered.contains(&id));
+        unsure(&format!("{}{}", why.message(), survey(me, &voters, &answered, enough)))
     }
 
     /// That voter, if it answers.
@@ -45,7 +47,7 @@ impl AdminHandle {
 }
 
 /// What to add to an answer that nobody is sure of.
-fn survey(me: BrokerId, voters: &BTreeSet<BrokerId>, answered: &BTreeSet<BrokerId>) -> String {
+fn survey(me: BrokerId, voters: &BTreeSet<BrokerId>, answered: &BTreeSet<BrokerId>, enough: bool) -> String {
     if voters.is_empty() {
         return format!("; broker {me} knows of no voters yet: see whether it reaches those that its file names");
     }
@@ -53,8 +55,8 @@ fn survey(me: BrokerId, voters: &BTreeSet<BrokerId>, answered: &BTreeSet<BrokerI
     let silent: BTreeSet<BrokerId> = voters.difference(answered).copied().collect();
     let heard = if answered.is_empty() { "none of them".into() } else { list(answered) };
     let asked = format!("; broker {me} asked the voters {}, and heard {heard}", list(voters));
-    let missing = (voters.len() / 2 + 1).saturating_sub(answered.len());
-    if missing > 0 {
+    if !enough {
+        let missing = (voters.len() / 2 + 1).saturating_sub(answered.len()).max(1);
         let reach = "and see whether they reach each other at their controller ports";
         return format!("{asked}: start at least {missing} of {}, {reach}", list(&silent));
     }
@@ -68,7 +70,9 @@ mod tests {
     #[test]
     fn who_is_told_that_nobody_is_sure_hears_who_answers_and_what_to_do() {
         let set = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<BTreeSet<_>>();
-        let says = |voters: &[i32], answered: &[i32]| survey(BrokerId(0), &set(voters), &set(answered));
+        let says = |voters: &[i32], answered: &[i32]| {
+            survey(BrokerId(0), &set(voters), &set(answered), answered.len() > voters.len() / 2)
+        };
         let table: [(&[i32], &[i32], &str); 5] = [
             (&[0, 1, 2], &[0], "; broker 0 asked the voters 0, 1, 2, and heard 0: start at least 1 of 1, 2, and"),
             (
@@ -88,5 +92,7 @@ mod tests {
             let said = says(voters, answered);
             assert!(said.starts_with(expected), "{said}");
         }
+        let changing = survey(BrokerId(0), &set(&[0, 1, 2, 3]), &set(&[0, 1, 2]), false);
+        assert!(changing.contains("heard 0, 1, 2: start at least 1 of 3"), "{changing}");
     }
 }
