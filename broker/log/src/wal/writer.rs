@@ -5,7 +5,7 @@ use super::{Mark, Position, segment};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, LogError, SYNC};
 use chronik_core::ids::Lsn;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
 /// A new segment grows by this much at a time.
@@ -13,7 +13,12 @@ const STEP: u64 = 1024 * 1024;
 /// Superfluous segments that are kept for use; the rest are removed.
 const MAX_FREE: usize = 8;
 
-static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+/// Zeroes are written in pieces of this length. What is written at once the kernel may keep as one piece of its page cache, of
+/// megabytes, and for each page of it that a round writes later all of it counts as written to again, with who is slowed for
+/// writing much too. Smaller ones cost large blocks more.
+const PIECE: usize = 64 * 1024;
+
+static ZEROES: [u8; PIECE] = [0; PIECE];
 
 pub(crate) struct WalWriter<D: Disk> {
     disk: D,
@@ -73,16 +78,23 @@ impl<D: Disk> NextSegmentJob<D> {
         } else {
             take_over(&self.disk, &self.dir, &mut self.old, self.number)?
         };
-        let mut len = file.len().during("measure", &path)?;
-        while len < self.bytes {
-            let n = (self.bytes - len).min(STEP) as usize;
-            file.write_at(&[IoSlice::new(&vec![0; n])], len).during("extend", &path)?;
-            len += n as u64;
-        }
+        let len = file.len().during("measure", &path)?;
+        extend(&file, len, self.bytes).during("extend", &path)?;
         file.sync_data().during("sync", &path)?;
         self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
-        Ok(NextSegment { file, len })
+        Ok(NextSegment { file, len: len.max(self.bytes) })
     }
+}
+
+/// Writes zeroes from one byte to another, if that is behind it.
+fn extend(file: &impl DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let n = (to - at).min(PIECE as u64);
+        file.write_at(&[IoSlice::new(&ZEROES[..n as usize])], at)?;
+        at += n;
+    }
+    Ok(())
 }
 
 /// The file of a new segment: a superfluous one's, which is used up then, or an empty one.
@@ -143,9 +155,8 @@ impl<D: Disk> WalWriter<D> {
         if self.allocated >= step {
             return Ok(());
         }
-        let zeroes = vec![0; (step - self.allocated) as usize];
         let path = segment::path(&self.dir, self.at.segment);
-        self.file.write_at(&[IoSlice::new(&zeroes)], self.allocated).during("extend", &path)?;
+        extend(&self.file, self.allocated, step).during("extend", &path)?;
         self.file.sync_data().during("sync", &path)?;
         self.allocated = step;
         Ok(())
@@ -275,19 +286,15 @@ impl<D: Disk> WalWriter<D> {
         parts[0] = IoSlice::new(&bytes);
         let end = self.at.offset + header.block_len();
         let with_seal = end + ALIGN as u64;
-        let mut zeroes = block_len(payload_len) - HEADER - payload_len;
-        let mut allocated = self.allocated;
-        if with_seal > allocated {
-            allocated = with_seal.next_multiple_of(STEP).min(self.segment_bytes).max(with_seal);
-            zeroes += (allocated - end) as usize;
+        parts.push(IoSlice::new(&ZEROES[..block_len(payload_len) - HEADER - payload_len]));
+        let path = segment::path(&self.dir, self.at.segment);
+        if with_seal > self.allocated {
+            // First, and under the block too: it would be one long write otherwise.
+            let allocated = with_seal.next_multiple_of(STEP).min(self.segment_bytes).max(with_seal);
+            extend(&self.file, self.allocated, allocated).during("extend", &path)?;
+            self.allocated = allocated;
         }
-        while zeroes > 0 {
-            let n = zeroes.min(ZEROES.len());
-            parts.push(IoSlice::new(&ZEROES[..n]));
-            zeroes -= n;
-        }
-        self.file.write_at(&parts, self.at.offset).during("write", &segment::path(&self.dir, self.at.segment))?;
-        self.allocated = allocated;
+        self.file.write_at(&parts, self.at.offset).during("write", &path)?;
         self.at.offset = end;
         self.at.lsn.0 += header.block_len();
         Ok(())
@@ -322,6 +329,7 @@ impl<D: Disk> WalWriter<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Call;
     use crate::{Op, SimulatedDisk};
     use chronik_core::ids::{PartitionId, TopicId, TopicPartition};
 
@@ -338,6 +346,31 @@ mod tests {
     fn write<D: Disk>(wal: &mut WalWriter<D>) {
         let op = Op::Delete { partition: TopicPartition { topic: TopicId::default(), partition: PartitionId(0) } };
         wal.write(&mut &[Entry::Whole { op: &op, announces: false }][..]).unwrap();
+    }
+
+    /// Or each page that a round writes later would count as a megabyte.
+    #[test]
+    fn a_segment_is_made_in_pieces() {
+        const PIECES: u64 = STEP / PIECE as u64;
+        let (mut wal, writes) = (written(4 * STEP), |wal: &WalWriter<SimulatedDisk>| wal.disk.calls(Call::Write));
+        assert_eq!(writes(&wal), PIECES + 1, "a first block");
+        write(&mut wal);
+        assert_eq!(writes(&wal), PIECES + 2, "there is room for the next one");
+        let made = wal.next_job().unwrap().run();
+        assert_eq!(writes(&wal), 5 * PIECES + 2, "the next segment");
+        wal.has_next(made).unwrap();
+        while wal.at.segment == 0 {
+            write(&mut wal);
+        }
+        assert_eq!(wal.allocated, 4 * STEP);
+        let (disk, dir) = (SimulatedDisk::new(1), Path::new("/wal"));
+        disk.create_dir(dir).unwrap();
+        let mark = Mark { nonce: 1, run: 1 };
+        let mut wal = WalWriter::start(disk, dir.into(), 4 * STEP, mark, Lsn(0), Vec::new()).unwrap();
+        wal.prepare().unwrap();
+        assert_eq!(writes(&wal), PIECES, "before the first block");
+        write(&mut wal);
+        assert_eq!(writes(&wal), PIECES + 1);
     }
 
     /// Two files of one name would be written, and one of them found by nobody.
