@@ -24,8 +24,8 @@ pub const CATCH_UP_BYTES: usize = 2 << 20;
 /// and would find the credit used up by appends for as long as there are enough of them.
 const BEGINNINGS_BYTES: u64 = MAX_ENCODED_LEN as u64;
 /// What a follower is done with is worth a write of its own from so many bytes on. Less goes with what is written next, which
-/// mostly is the acknowledgement of the same round.
-const CREDIT_ALONE: u64 = 64 << 10;
+/// mostly is the acknowledgement of the same round, a moment later. A producer's largest batch, by default, is less.
+const CREDIT_ALONE: u64 = CREDIT_BYTES / 8;
 /// Frames gathered into one write.
 const WRITE_FRAMES: usize = 256;
 /// What is written when there is nothing to say, so that the peer knows that this side is there.
@@ -280,19 +280,39 @@ pub struct BatchCredit {
 #[derive(Debug, Default)]
 pub(super) struct CreditAccount {
     done: AtomicU64,
-    changed: Notify,
+    /// Of that, what the leader was told of.
+    returned: AtomicU64,
+    /// There is more than [`CREDIT_ALONE`] to tell of.
+    much: Notify,
 }
 
 impl CreditAccount {
     pub(super) fn received(self: &Arc<Self>, bytes: usize) -> BatchCredit {
         BatchCredit { bytes: bytes as u64, account: Arc::clone(self) }
     }
+
+    /// Waits until much more is done with than was returned.
+    async fn has_much(&self) {
+        while self.done.load(Ordering::Acquire) - self.returned.load(Ordering::Acquire) < CREDIT_ALONE {
+            self.much.notified().await;
+        }
+    }
+
+    /// What to tell the leader, if it is news.
+    fn news(&self) -> Option<u64> {
+        let done = self.done.load(Ordering::Acquire);
+        (self.returned.swap(done, Ordering::AcqRel) != done).then_some(done)
+    }
 }
 
 impl Drop for BatchCredit {
     fn drop(&mut self) {
-        self.account.done.fetch_add(self.bytes, Ordering::AcqRel);
-        self.account.changed.notify_one();
+        let done = self.account.done.fetch_add(self.bytes, Ordering::AcqRel) + self.bytes;
+        // Whoever writes is woken for nothing else. Of credits that come back at once the last one sees all of them. The leader
+        // may have been told of more meanwhile.
+        if done.saturating_sub(self.account.returned.load(Ordering::Acquire)) >= CREDIT_ALONE {
+            self.account.much.notify_one();
+        }
     }
 }
 
@@ -306,20 +326,13 @@ pub(super) async fn write_loop(
     let mut queued = Vec::with_capacity(WRITE_FRAMES);
     let mut small = BytesMut::new();
     let mut out: Vec<Bytes> = Vec::new();
-    let mut returned = 0;
     loop {
         tokio::select! {
             n = frames.recv_many(&mut queued, WRITE_FRAMES) => if n == 0 { return Ok(()) },
-            () = has_much(account.as_deref(), returned) => {}
+            () = has_much(account.as_deref()) => {}
             () = tokio::time::sleep(PING_EVERY) => queued.push(Frame::Ping),
         }
-        if let Some(account) = &account {
-            let bytes = account.done.load(Ordering::Acquire);
-            if bytes != returned {
-                returned = bytes;
-                queued.push(Frame::Credit { bytes });
-            }
-        }
+        queued.extend(account.as_deref().and_then(CreditAccount::news).map(|bytes| Frame::Credit { bytes }));
         for frame in queued.drain(..) {
             frame.encode(&mut small, &mut out);
         }
@@ -330,11 +343,10 @@ pub(super) async fn write_loop(
     }
 }
 
-/// Waits until much more is done with than was returned.
-async fn has_much(account: Option<&CreditAccount>, returned: u64) {
-    let Some(account) = account else { return std::future::pending().await };
-    while account.done.load(Ordering::Acquire) - returned < CREDIT_ALONE {
-        account.changed.notified().await;
+async fn has_much(account: Option<&CreditAccount>) {
+    match account {
+        Some(account) => account.has_much().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -369,6 +381,7 @@ async fn write_all(to: &mut (impl AsyncWrite + Unpin), chunks: &mut Vec<Bytes>) 
 mod tests {
     use super::*;
     use chronik_core::ids::{Offset, PartitionId, TopicId};
+    use std::task::{Context, Wake, Waker};
 
     #[test]
     fn credit_runs_out_and_comes_back() {
@@ -502,6 +515,15 @@ mod tests {
         assert!(!credit.returned(2) && credit.take_to_begin(1) && !credit.take_to_begin(1));
     }
 
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// A round that made little durable costs the follower one write, and the leader one read.
     #[tokio::test]
     async fn a_little_credit_goes_with_the_next_frame_and_much_at_once() {
@@ -509,10 +531,15 @@ mod tests {
         let little = CREDIT_ALONE - 1;
         drop(account.received(little as usize));
         {
-            let mut much = std::pin::pin!(has_much(Some(account.as_ref()), 0));
-            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let mut much = std::pin::pin!(account.has_much());
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            let mut context = Context::from_waker(&waker);
             assert!(much.as_mut().poll(&mut context).is_pending());
+            drop(account.received(0));
+            assert!(!woken.0.load(Ordering::Relaxed), "nobody is woken for a little");
             drop(account.received(1));
+            assert!(woken.0.load(Ordering::Relaxed));
             assert!(much.as_mut().poll(&mut context).is_ready());
         }
         let (near, mut far) = tokio::io::duplex(1 << 10);
