@@ -57,8 +57,10 @@ pub(crate) const MAX_FOLLOWER_FRAME: usize = 64 << 10;
 const ACK_LEN: usize = 48;
 /// No frame is longer: a catch-up read, or one batch of the greatest size that the configuration allows.
 pub(crate) const MAX_FRAME: usize = 256 << 20;
-/// A frame's body is read in steps of this size, so that nothing is allocated that was not sent.
-const READ_STEP: usize = 64 << 10;
+/// A frame's body is read in steps, so that little is allocated that was not sent: this at first, ...
+const READ_FIRST: usize = 64 << 10;
+/// ... then eight times what has come, and twice as much from here on.
+const READ_LONG: usize = 256 << 10;
 
 /// One frame.
 #[derive(Clone, Debug)]
@@ -229,7 +231,7 @@ impl Frame {
         }
         let mut body = BytesMut::new();
         while body.len() < length {
-            let step = (length - body.len()).min(READ_STEP.max(body.len()));
+            let step = growth(body.len()).min(length - body.len());
             body.reserve(step);
             let mut limited = (&mut *from).take(step as u64);
             if within(silence, limited.read_buf(&mut body)).await? == 0 {
@@ -262,6 +264,11 @@ impl Frame {
             other => Err(FrameError::Kind(other)),
         }
     }
+}
+
+/// By how much the buffer grows of a body of which so much has come.
+fn growth(len: usize) -> usize {
+    if len < READ_LONG { READ_FIRST.max(7 * len) } else { len }
 }
 
 async fn within<T>(silence: Duration, reading: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -9,16 +9,18 @@ use super::pace::Pace;
 use crate::budget::Share;
 use crate::rooms::Rooms;
 use bytes::{Buf as _, Bytes, BytesMut};
+use futures::FutureExt as _;
 use std::io;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::ReadHalf;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout_at};
 
 /// What is read at once while nothing is known of the next frame.
 const SMALL: usize = 4096;
 /// A shorter buffer grows to eight times its length, a longer one doubles.
-const STEP: usize = 64 << 10;
+const STEP: usize = 256 << 10;
 /// Bytes before a frame: its length.
 const LENGTH: usize = 4;
 
@@ -79,11 +81,13 @@ impl<'a> Frames<'a> {
             self.socket.readable().await?;
             // A buffer that is made after there is something to put into it: idle connections have none.
             self.inbox.reserve(SMALL);
-            match self.socket.try_read_buf(&mut self.inbox) {
-                Ok(0) => return Err(FrameError::Closed),
-                Ok(_) => return Ok(()),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.inbox = BytesMut::new(),
-                Err(e) => return Err(e.into()),
+            // A read that does not fill the buffer has emptied the socket: polled, the socket knows, and is not read again for
+            // the next frame before something comes. The task's budget must not say that nothing is there.
+            match unconstrained(self.socket.read_buf(&mut self.inbox)).now_or_never() {
+                Some(Ok(0)) => return Err(FrameError::Closed),
+                Some(Ok(_)) => return Ok(()),
+                Some(Err(e)) => return Err(e.into()),
+                None => self.inbox = BytesMut::new(),
             }
         }
     }
@@ -118,8 +122,7 @@ impl<'a> Frames<'a> {
         let mut frame = std::mem::take(&mut self.inbox);
         pace.pause(room.grow(&mut share, frame.len())).await;
         while frame.len() < len {
-            let growth = if frame.len() < STEP { 7 * frame.len() } else { frame.len() };
-            let step = growth.min(len - frame.len());
+            let step = growth(frame.len()).min(len - frame.len());
             pace.pause(room.grow(&mut share, step)).await;
             frame.reserve(step);
             let until = frame.len() + step;
@@ -139,6 +142,11 @@ impl<'a> Frames<'a> {
         }
         Ok(())
     }
+}
+
+/// By how much a buffer grows of which so much has come.
+fn growth(len: usize) -> usize {
+    if len < STEP { 7 * len } else { len }
 }
 
 /// The length that a frame claims.
@@ -182,6 +190,31 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Each step is a call at least, and a longer buffer.
+    #[test]
+    fn a_megabyte_that_is_there_is_read_in_few_steps() {
+        let steps = std::iter::successors(Some(SMALL - LENGTH), |len| Some(len + growth(*len)));
+        assert_eq!(steps.take_while(|len| *len < 1_000_000).count(), 3, "before the last one");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_emptied_is_not_read_again_before_more_comes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let mut client = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
+        let (mut stream, _) = listener.accept().await.expect("the client");
+        let limits = FrameLimits { max_bytes: 100, stall: Duration::from_mins(1) };
+        let (mut frames, rooms) = (Frames::new(stream.split().0, limits), Rooms::new(1 << 20));
+        for content in [1, 2] {
+            client.write_all(&[0, 0, 0, 2, 0, content]).await.expect("it is read");
+            frames.wait().await.expect("a frame");
+            let next = frames.next(&rooms, |_, _| std::future::ready(()));
+            assert_eq!(next.await.expect("a frame").0[..], [0, content]);
+            assert!(frames.socket.readable().now_or_never().is_none(), "nobody knows of more");
+        }
+    }
 
     #[test]
     fn a_length_is_taken_for_what_it_is() {

@@ -83,6 +83,14 @@ async fn every_frame_is_read_back_as_it_was_written() {
     assert!(input.is_empty());
 }
 
+/// Each step is a call at least. A connection has 16 KiB of a frame when it begins with it.
+#[test]
+fn a_megabyte_that_is_there_is_read_in_few_steps() {
+    let steps = std::iter::successors(Some(16 << 10), |len| Some(len + growth(*len)));
+    assert_eq!(steps.take_while(|len| *len < 1_000_000).count(), 2, "before the last one");
+    assert_eq!((growth(0), growth(1 << 30)), (READ_FIRST, 1 << 30));
+}
+
 #[tokio::test]
 async fn a_frame_cut_short_anywhere_is_an_error_and_no_panic() {
     for frame in frames() {
