@@ -1,6 +1,7 @@
 //! One whole, checked record batch.
 
 use super::codecs::compress;
+use super::crc::combined;
 use super::header::{
     BatchHeader, CONTROL, CRC_FROM, Compression, HEADER_LEN, HeaderError, LOG_APPEND_TIME, LOG_OVERHEAD, TRANSACTIONAL,
     TimestampType,
@@ -15,6 +16,9 @@ const MIN_RECORD_LEN: usize = 7;
 
 /// Below this length, in bytes, a copy costs less than what it is sliced from may.
 const DETACHED_BELOW: usize = 4096;
+
+/// Below this length, in bytes, a CRC is computed as fast as it is combined from others.
+const COMBINED_FROM: usize = 16 << 10;
 
 /// A record batch whose length, CRC and counts agree. Its bytes are shared, not copied.
 #[derive(Clone, Debug)]
@@ -120,6 +124,18 @@ impl RecordBatch {
         &self.bytes
     }
 
+    /// The CRC-32C of bytes whose CRC-32C is `before`, and of the batch's after them. What a long batch's own CRC covers is not
+    /// read again: so it is the CRC of the bytes as they were when they were checked, and what has changed them in memory since
+    /// then is found with it.
+    pub fn crc_after(&self, before: u32) -> u32 {
+        let (place, rest) = self.bytes.split_at(CRC_FROM);
+        let before = crc32c::crc32c_append(before, place);
+        match u32::try_from(rest.len()) {
+            Ok(len) if rest.len() >= COMBINED_FROM => combined(before, self.header.crc, len),
+            _ => crc32c::crc32c_append(before, rest),
+        }
+    }
+
     /// The batch's bytes alone.
     pub fn into_bytes(self) -> Bytes {
         self.bytes
@@ -223,6 +239,26 @@ pub fn split_batches(mut bytes: Bytes) -> Result<Vec<RecordBatch>, BatchError> {
             Ok(h) if h.total_len <= bytes.len() => batches.push(RecordBatch::check(bytes.split_to(h.total_len))?),
             Ok(_) | Err(HeaderError::Short { .. }) => return Ok(batches),
             Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::testing::BatchBuilder;
+
+    #[test]
+    fn a_crc_over_a_batch_goes_by_what_was_checked() {
+        let before = crc32c::crc32c(b"what is before it");
+        for len in [0, 100, COMBINED_FROM - HEADER_LEN + CRC_FROM, 100_000] {
+            let batch = BatchBuilder::new(1).payload(len).build().assign(Offset(7), LeaderEpoch(3));
+            assert_eq!(batch.crc_after(before), crc32c::crc32c_append(before, &batch.bytes), "{len}");
+            let mut bytes = BytesMut::from(&batch.bytes[..]);
+            bytes[HEADER_LEN - 1] ^= 1;
+            let changed = RecordBatch { bytes: bytes.freeze(), ..batch };
+            let fits = changed.crc_after(before) == crc32c::crc32c_append(before, &changed.bytes);
+            assert_eq!(fits, len < COMBINED_FROM - HEADER_LEN + CRC_FROM, "{len}: what was changed since");
         }
     }
 }

@@ -7,6 +7,7 @@ mod codecs;
 mod content;
 #[cfg(test)]
 mod content_tests;
+mod crc;
 mod header;
 mod input;
 mod raw;

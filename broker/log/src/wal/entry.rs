@@ -176,6 +176,14 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// The CRC-32C of bytes whose CRC-32C is `before`, and of the body after them.
+    pub(crate) fn crc_after(&self, before: u32) -> u32 {
+        match self {
+            Self::Whole { op: Op::Append { batch, .. }, .. } => batch.crc_after(before),
+            _ => crc32c::crc32c_append(before, self.body()),
+        }
+    }
+
     pub(crate) fn head(&self) -> Head {
         let (kind, tp, value) = match self {
             Self::Whole { op, .. } => match op {

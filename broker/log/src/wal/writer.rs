@@ -266,7 +266,7 @@ impl<D: Disk> WalWriter<D> {
         let (mut payload_len, mut payload_crc) = (0, 0);
         for (op, head) in ops.iter().zip(&heads) {
             let (head, body) = (head.bytes(), op.body());
-            payload_crc = crc32c::crc32c_append(crc32c::crc32c_append(payload_crc, head), body);
+            payload_crc = op.crc_after(crc32c::crc32c_append(payload_crc, head));
             payload_len += head.len() + body.len();
             parts.push(IoSlice::new(head));
             parts.push(IoSlice::new(body));
