@@ -50,8 +50,11 @@ impl Owner {
                     self.shell.writer.space().refuse();
                 }
                 let waiting = self.partitions.get_mut(&partition).and_then(|h| h.tickets.remove(&ticket));
-                if let Some(reply) = waiting {
-                    reply.send(result);
+                match (waiting, result) {
+                    (Some(reply), Ok(produced)) => self.answers.push((reply, produced)),
+                    // At once: a series ends before its next append.
+                    (Some(reply), refused) => reply.send(refused),
+                    (None, _) => {}
                 }
             }
             Command::Send { follower, stream, leader_epoch, message } => {

@@ -8,10 +8,13 @@ use super::input::{Input, Owners};
 use super::metrics::{Counts, PartitionMetrics};
 use super::producer_memory::ProducerMemory;
 use super::send_queue::{Reads, SendQueue};
+use super::series::AppendReply;
 use crate::replication::{Ack, CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::{Image, Throttle};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
-use chronik_core::replication::{Command, Config, Event, FollowerMessage, LeaderMessage, LogState, StreamId, Ticket};
+use chronik_core::replication::{
+    Command, Config, Event, FollowerMessage, LeaderMessage, LogState, Produced, StreamId, Ticket,
+};
 use chronik_core::space::Room;
 use chronik_core::time::Instant;
 use chronik_log::{Appender, LogReader, RealDisk, Writer};
@@ -122,6 +125,8 @@ pub(super) struct Owner {
     /// Events that commands led to; handled before anything else.
     pub(super) pending: VecDeque<(TopicPartition, Event)>,
     out: Vec<Command>,
+    /// Who gets what was asked for, at the end of this turn.
+    pub(super) answers: Vec<(AppendReply, Produced)>,
     /// What each partition that is hosted counts for.
     pub(super) counted: HashMap<TopicPartition, Counts>,
 }
@@ -150,6 +155,7 @@ impl Owner {
             ticking: Vec::new(),
             pending: VecDeque::new(),
             out: Vec::new(),
+            answers: Vec::new(),
             counted: HashMap::new(),
         }
     }
@@ -181,6 +187,7 @@ impl Owner {
                                 request_batch.push(request);
                             }
                             self.requests(&mut request_batch);
+                            self.let_go();
                             tokio::task::yield_now().await;
                         }
                     }
@@ -189,7 +196,7 @@ impl Owner {
                 _ = ticks.tick() => self.tick(),
                 () = stop.cancelled() => return,
             }
-            self.send_acks();
+            self.let_go();
         }
     }
 
@@ -330,6 +337,15 @@ impl Owner {
     /// What an input led to goes to leaders at once: one frame each, of all partitions that it was about.
     fn send_acks(&mut self) {
         self.leaders.values_mut().for_each(LeaderLink::send_acks);
+    }
+
+    /// What a turn has brought goes out: whoever waits for several answers is woken when all of them are there, and writes
+    /// them at once.
+    fn let_go(&mut self) {
+        self.send_acks();
+        for (reply, produced) in self.answers.drain(..) {
+            reply.send(Ok(produced));
+        }
     }
 
     fn request(&mut self, request: Request) {

@@ -139,8 +139,31 @@ async fn after_an_append_of_a_series_that_was_refused_none_of_it_is_taken() {
     assert_eq!(other.try_recv(), Err(oneshot::error::TryRecvError::Empty), "another series is taken");
     while other.is_empty() {
         owner.input(durable.recv().await.expect("the writer goes on"));
+        owner.let_go();
     }
     // The first was answered when the lease ended, as another may have led since; it is in the log all the same.
     assert_eq!(first.try_recv(), Ok(Err(ProduceError::NotLeader)));
     assert_eq!(other.try_recv().map(|done| done.map(|produced| produced.base_offset)), Ok(Ok(Offset(1))));
+}
+
+/// A connection that waits for several is woken once, and writes them in one call.
+#[tokio::test]
+async fn answers_that_a_turn_brings_leave_together_at_its_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+    let (mut owner, mut durable) = owner(log, HashMap::new());
+    owner.input(Input::Lease(owner.shell.origin + Duration::from_hours(1)));
+    let (requests, mut inbox) = mpsc::unbounded_channel();
+    let partitions = Partitions::new(vec![requests]);
+    let mut answers = [0, 1].map(|_| partitions.produce(TP, BatchBuilder::new(1).build(), Acks::All, Arc::new(())));
+    while let Ok(request) = inbox.try_recv() {
+        owner.request(request);
+    }
+    while owner.answers.len() < answers.len() {
+        owner.input(durable.recv().await.expect("the writer goes on"));
+    }
+    assert!(answers.iter_mut().all(|answer| answer.is_empty()), "the turn goes on");
+    owner.let_go();
+    let bases = answers.each_mut().map(|answer| answer.try_recv().map(|done| done.map(|done| done.base_offset)));
+    assert_eq!(bases, [Ok(Ok(Offset(0))), Ok(Ok(Offset(1)))]);
 }
