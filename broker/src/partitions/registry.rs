@@ -61,13 +61,14 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
     let producers = ProducerMemory::new(config.producer_bytes, n, &config.metrics);
     let origin = std::time::Instant::now();
     let throttle = Arc::new(Mutex::new(Throttle::default()));
+    let replication = Arc::new(config.replication);
     for (index, ((recovered, inputs), requests)) in shares.into_iter().zip(input_queues).zip(request_queues).enumerate()
     {
         let shell = Shell {
             me: config.me,
             cluster: config.cluster,
             index,
-            config: config.replication,
+            config: Arc::clone(&replication),
             tail_bytes: TAIL_BYTES / n,
             writer: config.writer.clone(),
             reader: config.reader.clone(),
