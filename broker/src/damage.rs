@@ -50,7 +50,7 @@ pub(crate) fn inspect(
     progress: &Recovery,
     producer_bytes: usize,
 ) -> Result<(Vec<RecoveredPartition>, LogStates), ReadError> {
-    let (reader, mut states) = (log.reader(), LogStates::new());
+    let (reader, mut states) = (log.reader(), LogStates::with_capacity(recovered.len()));
     let bytes = |found: &RecoveredPartition| reader.bytes(found.partition).unwrap_or(0);
     progress.reads(recovered.iter().map(bytes).sum());
     let mut producers = 0;

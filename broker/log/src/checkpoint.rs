@@ -31,6 +31,11 @@ const SEALED: u8 = 1;
 const TIMES_EXACT: u8 = 2;
 const CLEANED: u8 = 4;
 const SPARSE: u8 = 8;
+/// Bytes of a partition, a segment, a leader epoch and a snapshot, at least.
+const PARTITION_LEN: usize = 52;
+const SEGMENT_LEN: usize = 28;
+const EPOCH_LEN: usize = 12;
+const SNAPSHOT_LEN: usize = 12;
 
 /// The start of a recovery.
 pub(crate) struct Checkpoint {
@@ -155,20 +160,27 @@ impl Fields<'_> {
     }
 
     fn snapshots(&mut self) -> Option<Vec<Snapshot>> {
-        let mut snapshots = Vec::new();
-        for _ in 0..self.u32()? {
+        let count = self.u32()?;
+        let mut snapshots = Vec::with_capacity(self.room_for(count, SNAPSHOT_LEN));
+        for _ in 0..count {
             let at = self.offset()?;
             let content = match self.u32()? {
                 IN_FILE => Content::File(self.u64()?),
                 len => {
                     let (bytes, rest) = self.0.split_at_checked(len as usize)?;
                     self.0 = rest;
-                    Content::Inline(bytes.into())
+                    Content::inline(bytes)
                 }
             };
             snapshots.push(Snapshot { at, content });
         }
         Some(snapshots)
+    }
+
+    /// Room for so many that take so many bytes each at least, and no more than can still come: what is read here stays for
+    /// as long as the process lives, and most partitions have one of each.
+    fn room_for(&self, count: u32, len: usize) -> usize {
+        (count as usize).min(self.0.len() / len)
     }
 
     fn offset(&mut self) -> Option<Offset> {
@@ -180,8 +192,9 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
     let mut f = Fields(bytes);
     let mark = Mark { nonce: f.u64()?, run: f.u64()? };
     let wal = Position { lsn: Lsn(f.u64()?), segment: f.u64()?, offset: f.u64()? };
-    let mut partitions = Vec::new();
-    for _ in 0..f.u32()? {
+    let count = f.u32()?;
+    let mut partitions = Vec::with_capacity(f.room_for(count, PARTITION_LEN));
+    for _ in 0..count {
         let topic = TopicId(uuid::Uuid::from_bytes(f.take()?));
         let tp = TopicPartition { topic, partition: PartitionId(f.u32()? as i32) };
         let (start, end, damaged) = (f.offset()?, f.offset()?, f.offset()?);
@@ -192,6 +205,7 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
         partition.damaged = (damaged.0 >= 0).then_some(damaged);
         partition.lost_end = damaged.0 >= 0 && damaged >= end;
         partition.cleaned_to = cleaned_to;
+        partition.segments.reserve_exact(f.room_for(segments, SEGMENT_LEN));
         for _ in 0..segments {
             let mut segment = Segment {
                 uid: 0,
@@ -215,6 +229,7 @@ fn decode(version: u8, bytes: &[u8], mut uid: impl FnMut() -> u64) -> Option<Che
             }
             partition.segments.push(segment);
         }
+        partition.epochs.reserve_exact(f.room_for(epochs, EPOCH_LEN));
         for _ in 0..epochs {
             partition.epochs.push((LeaderEpoch(f.u32()? as i32), f.offset()?));
         }

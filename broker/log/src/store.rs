@@ -482,6 +482,12 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
+    fn a_partition_is_small_as_a_log_may_have_ten_thousand() {
+        let bytes = size_of::<Shared>();
+        assert!(bytes <= 376, "it takes {bytes} bytes");
+    }
+
+    #[test]
     fn what_is_written_while_a_file_is_synced_is_not_taken_for_synced() {
         let disk = SimulatedDisk::new(1);
         let file = Arc::new(disk.create(Path::new("/a.log")).unwrap());

@@ -9,6 +9,7 @@ use chronik_core::ids::{BrokerId, Offset, TopicPartition};
 use chronik_core::replication::{Config, LogState, PartitionState, Replica, Ticket};
 use chronik_core::time::Instant;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Producers that wait in one partition; with more, it is seen whether they still do.
@@ -60,7 +61,7 @@ pub(super) struct Hosted {
 }
 
 impl Hosted {
-    pub(super) fn new(me: BrokerId, config: Config, log: LogState, life: u64) -> Self {
+    pub(super) fn new(me: BrokerId, config: Arc<Config>, log: LogState, life: u64) -> Self {
         let tail = Tail::new(log.end);
         Self {
             replica: Replica::new(me, config, log),
@@ -143,6 +144,12 @@ pub(super) fn partition_state(image: &Image, partition: TopicPartition) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_hosted_is_small_as_there_may_be_ten_thousand() {
+        let bytes = size_of::<Hosted>();
+        assert!(bytes <= 784, "it takes {bytes} bytes: what few have at a time belongs into a box");
+    }
 
     #[test]
     fn what_is_damaged_is_tried_at_once_and_then_now_and_then() {

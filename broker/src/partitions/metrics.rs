@@ -25,12 +25,12 @@ pub struct PartitionMetrics {
     unclean_elections: Counter,
 }
 
-/// A share of the counts.
+/// A share of the counts. Small, as there is one for each partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    pub(super) replicas: i64,
-    pub(super) leaders: i64,
-    pub(super) under_replicated: i64,
+    pub(super) replicas: u8,
+    pub(super) leaders: u8,
+    pub(super) under_replicated: u8,
 }
 
 impl Counts {
@@ -92,9 +92,10 @@ impl PartitionMetrics {
 
     /// A share of it changed.
     pub(super) fn change(&self, before: Counts, now: Counts) {
-        self.replicas.inc_by(now.replicas - before.replicas);
-        self.leaders.inc_by(now.leaders - before.leaders);
-        self.under_replicated.inc_by(now.under_replicated - before.under_replicated);
+        let more = |now: u8, before: u8| i64::from(now) - i64::from(before);
+        self.replicas.inc_by(more(now.replicas, before.replicas));
+        self.leaders.inc_by(more(now.leaders, before.leaders));
+        self.under_replicated.inc_by(more(now.under_replicated, before.under_replicated));
     }
 
     /// Counts what became of these partitions from one image to the next where this broker leads: of all brokers one does.
@@ -240,6 +241,11 @@ mod tests {
         };
         image.topics.insert(topic.id, topic);
         image
+    }
+
+    #[test]
+    fn what_is_counted_of_a_partition_takes_little_beside_its_name() {
+        assert_eq!(size_of::<(TopicPartition, Counts)>(), 24);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) struct Shell {
     pub(super) cluster: Option<ClusterId>,
     /// Which of the owners this one is.
     pub(super) index: usize,
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     /// Bytes of the newest batches that one owner keeps in memory.
     pub(super) tail_bytes: usize,
     pub(super) writer: Writer,
@@ -534,7 +534,7 @@ impl Owner {
             let log = recovered.remove(&partition);
             let empty = || LogState { producers: shell.reader.no_producers(), ..LogState::default() };
             *lives += 1;
-            Box::new(Hosted::new(shell.me, shell.config, log.unwrap_or_else(empty), *lives))
+            Box::new(Hosted::new(shell.me, Arc::clone(&shell.config), log.unwrap_or_else(empty), *lives))
         });
     }
 

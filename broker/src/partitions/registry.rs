@@ -52,7 +52,11 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
     let (inputs, input_queues): (Vec<_>, Vec<_>) = (0..n).map(|_| mpsc::unbounded_channel()).unzip();
     let (requests, request_queues): (Vec<_>, Vec<_>) = (0..n).map(|_| mpsc::unbounded_channel()).unzip();
     let owners = Owners::new(inputs);
-    let mut shares: Vec<HashMap<TopicPartition, LogState>> = (0..n).map(|_| HashMap::new()).collect();
+    let mut counts = vec![0; n];
+    for partition in config.recovered.keys() {
+        counts[Partitions::owner_of(*partition, n)] += 1;
+    }
+    let mut shares: Vec<HashMap<TopicPartition, LogState>> = counts.into_iter().map(HashMap::with_capacity).collect();
     for (partition, log) in config.recovered {
         shares[Partitions::owner_of(partition, n)].insert(partition, log);
     }
@@ -61,13 +65,14 @@ pub fn start(config: PartitionsConfig, tasks: &TaskTracker) -> (Partitions, Owne
     let producers = ProducerMemory::new(config.producer_bytes, n, &config.metrics);
     let origin = std::time::Instant::now();
     let throttle = Arc::new(Mutex::new(Throttle::default()));
+    let replication = Arc::new(config.replication);
     for (index, ((recovered, inputs), requests)) in shares.into_iter().zip(input_queues).zip(request_queues).enumerate()
     {
         let shell = Shell {
             me: config.me,
             cluster: config.cluster,
             index,
-            config: config.replication,
+            config: Arc::clone(&replication),
             tail_bytes: TAIL_BYTES / n,
             writer: config.writer.clone(),
             reader: config.reader.clone(),

@@ -9,7 +9,7 @@ use crate::time::Instant;
 pub(super) struct Context<'a> {
     pub(super) me: BrokerId,
     pub(super) now: Instant,
-    pub(super) config: Config,
+    pub(super) config: &'a Config,
     pub(super) log: &'a mut Log,
     /// What is to be done, in order.
     pub(super) out: &'a mut Vec<Command>,

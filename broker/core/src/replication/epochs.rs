@@ -12,14 +12,16 @@ pub(super) struct Epochs(Vec<(LeaderEpoch, Offset)>);
 
 impl Epochs {
     /// From what a log's batches say. Entries that contradict an earlier one are left out.
-    pub(super) fn new(entries: Vec<(LeaderEpoch, Offset)>) -> Self {
-        let mut epochs = Self::default();
-        for (epoch, start) in entries {
-            if epochs.0.last().is_none_or(|&(e, s)| epoch > e && start > s) {
-                epochs.0.push((epoch, start));
+    pub(super) fn new(mut entries: Vec<(LeaderEpoch, Offset)>) -> Self {
+        let mut last: Option<(LeaderEpoch, Offset)> = None;
+        entries.retain(|&(epoch, start)| {
+            let follows = last.is_none_or(|(e, s)| epoch > e && start > s);
+            if follows {
+                last = Some((epoch, start));
             }
-        }
-        epochs
+            follows
+        });
+        Self(entries)
     }
 
     /// Notes that `epoch` starts at `start`, if it is newer than all that are known. Epochs that turn out to
@@ -29,6 +31,8 @@ impl Epochs {
             return;
         }
         self.drop_from(start);
+        // Epochs are few, and of most partitions of a broker with very many there are one or two.
+        self.0.reserve_exact(1);
         self.0.push((epoch, start));
     }
 
@@ -119,6 +123,13 @@ mod tests {
         for (offset, epoch) in [(1, None), (2, Some(1)), (4, Some(1)), (5, Some(4)), (9, Some(4))] {
             assert_eq!(map.at(Offset(offset)), epoch.map(LeaderEpoch), "offset {offset}");
         }
+    }
+
+    #[test]
+    fn epochs_take_no_more_room_than_they_need() {
+        let mut map = Epochs::new(vec![(LeaderEpoch(1), Offset(0))]);
+        map.assign(LeaderEpoch(2), Offset(5));
+        assert_eq!((map.0.len(), map.0.capacity()), (2, 2));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 pub struct IsrView {
     committed: BTreeSet<BrokerId>,
     partition_epoch: PartitionEpoch,
-    proposed: Option<Proposed>,
+    /// Boxed, as hardly ever anything is.
+    proposed: Option<Box<Proposed>>,
 }
 
 /// What was proposed since the committed state was seen.
@@ -91,11 +92,9 @@ impl IsrView {
 
     /// Notes that `isr` has been proposed.
     pub(super) fn propose(&mut self, isr: &BTreeSet<BrokerId>) {
-        let p = self.proposed.get_or_insert_with(|| Proposed {
-            union: isr.clone(),
-            intersection: isr.clone(),
-            in_flight: true,
-            unsure: false,
+        let p = self.proposed.get_or_insert_with(|| {
+            let (union, intersection) = (isr.clone(), isr.clone());
+            Box::new(Proposed { union, intersection, in_flight: true, unsure: false })
         });
         p.union.extend(isr);
         p.intersection.retain(|id| isr.contains(id));

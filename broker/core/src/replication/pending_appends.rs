@@ -5,9 +5,12 @@ use crate::ids::Offset;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Waiting producers by the end of the batch that they wait for. A retry that is a duplicate waits beside the
-/// original.
+/// original. Nothing is allocated before one waits: in most partitions of a broker with very many nobody does.
 #[derive(Debug, Default)]
-pub(super) struct PendingAppends {
+pub(super) struct PendingAppends(Option<Box<Queues>>);
+
+#[derive(Debug, Default)]
+struct Queues {
     /// `acks=1`, until the leader's disk has it.
     on_durable: Queue,
     /// `acks=all`, until the high watermark is past it.
@@ -21,10 +24,11 @@ type Queue = BTreeMap<(Offset, Ticket), Produced>;
 impl PendingAppends {
     /// Lets `ticket` wait for the batch that ends at `end`.
     pub(super) fn push(&mut self, ticket: Ticket, acks: Acks, end: Offset, answer: Produced) {
+        let queues = self.0.get_or_insert_default();
         let queue = match acks {
-            Acks::All => &mut self.on_committed,
-            Acks::Committed => &mut self.until_committed,
-            Acks::None | Acks::Leader => &mut self.on_durable,
+            Acks::All => &mut queues.on_committed,
+            Acks::Committed => &mut queues.until_committed,
+            Acks::None | Acks::Leader => &mut queues.on_durable,
         };
         let former = queue.insert((end, ticket), answer);
         debug_assert!(former.is_none(), "{ticket:?} waits twice for {end}");
@@ -32,42 +36,53 @@ impl PendingAppends {
 
     /// Answers those that the leader's disk has.
     pub(super) fn durable(&mut self, end: Offset, out: &mut Vec<Command>) {
-        answer(&mut self.on_durable, end, out);
+        if let Some(queues) = &mut self.0 {
+            answer(&mut queues.on_durable, end, out);
+        }
     }
 
     /// Answers those that are committed.
     pub(super) fn committed(&mut self, high_watermark: Offset, out: &mut Vec<Command>) {
-        answer(&mut self.on_committed, high_watermark, out);
-        answer(&mut self.until_committed, high_watermark, out);
+        if let Some(queues) = &mut self.0 {
+            answer(&mut queues.on_committed, high_watermark, out);
+            answer(&mut queues.until_committed, high_watermark, out);
+        }
     }
 
     /// The ISR became too small to commit: fails those that wait for it no longer than that.
     pub(super) fn fail_uncommitted(&mut self, out: &mut Vec<Command>) {
-        fail(&mut self.on_committed, ProduceError::NotEnoughReplicasAfterAppend, out);
+        if let Some(queues) = &mut self.0 {
+            fail(&mut queues.on_committed, ProduceError::NotEnoughReplicasAfterAppend, out);
+        }
     }
 
     /// This leadership can acknowledge nothing any more: fails all.
     pub(super) fn fail_all(&mut self, out: &mut Vec<Command>) {
-        fail(&mut self.on_committed, ProduceError::NotLeader, out);
-        fail(&mut self.until_committed, ProduceError::NotLeader, out);
-        fail(&mut self.on_durable, ProduceError::NotLeader, out);
+        if let Some(queues) = &mut self.0 {
+            fail(&mut queues.on_committed, ProduceError::NotLeader, out);
+            fail(&mut queues.until_committed, ProduceError::NotLeader, out);
+            fail(&mut queues.on_durable, ProduceError::NotLeader, out);
+        }
     }
 
     /// Forgets those that nobody waits for any more.
     pub(super) fn abandon(&mut self, tickets: &BTreeSet<Ticket>) {
-        for queue in [&mut self.on_durable, &mut self.on_committed, &mut self.until_committed] {
+        let Some(queues) = &mut self.0 else { return };
+        for queue in [&mut queues.on_durable, &mut queues.on_committed, &mut queues.until_committed] {
             queue.retain(|(_, ticket), _| !tickets.contains(ticket));
         }
     }
 
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.on_durable.is_empty() && self.on_committed.is_empty() && self.until_committed.is_empty()
+        self.len() == 0
     }
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.on_durable.len() + self.on_committed.len() + self.until_committed.len()
+        let count =
+            |queues: &Queues| queues.on_durable.len() + queues.on_committed.len() + queues.until_committed.len();
+        self.0.as_deref().map_or(0, count)
     }
 
     /// Whether all that wait really have to, for something that has been appended.
@@ -76,9 +91,11 @@ impl PendingAppends {
             queue.first_key_value().is_none_or(|((end, _), _)| *end > from)
                 && queue.last_key_value().is_none_or(|((end, _), _)| *end <= log_end)
         };
-        within(&self.on_durable, durable)
-            && within(&self.on_committed, high_watermark)
-            && within(&self.until_committed, high_watermark)
+        self.0.as_deref().is_none_or(|queues| {
+            within(&queues.on_durable, durable)
+                && within(&queues.on_committed, high_watermark)
+                && within(&queues.until_committed, high_watermark)
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, Pro
 use crate::producers::{Appended, Producers};
 use crate::time::Instant;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How many followers may subscribe to a leadership that this broker does not know of yet. More than any
 /// replication factor in use; whoever comes in vain tries again.
@@ -23,7 +24,8 @@ const MAX_EARLY: usize = 16;
 #[derive(Debug)]
 pub struct Replica {
     pub(super) me: BrokerId,
-    config: Config,
+    /// Shared by all replicas of a broker.
+    config: Arc<Config>,
     pub(super) log: Log,
     /// What the metadata log says. While a truncation is under way, the role may lag behind it.
     pub(super) state: PartitionState,
@@ -33,8 +35,8 @@ pub struct Replica {
     /// Subscriptions to a leader epoch that this replica has not yet seen in the metadata log: the follower has
     /// learnt of the election first.
     early: BTreeMap<BrokerId, Early>,
-    /// What the disk has lost, until it is repaired.
-    pub(super) damage: Option<Damage>,
+    /// What the disk has lost, until it is repaired. Boxed, as hardly any replica has that.
+    pub(super) damage: Option<Box<Damage>>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ macro_rules! context {
         Context {
             me: $self.me,
             now: $now,
-            config: $self.config,
+            config: &$self.config,
             log: &mut $self.log,
             out: $out,
             state: &$self.state,
@@ -70,7 +72,7 @@ macro_rules! context {
 impl Replica {
     /// A replica on broker `me` whose recovered log is as `log` says. It has no role before metadata gives it
     /// one.
-    pub fn new(me: BrokerId, config: Config, log: LogState) -> Self {
+    pub fn new(me: BrokerId, config: impl Into<Arc<Config>>, log: LogState) -> Self {
         let state = PartitionState {
             leader: None,
             leader_epoch: LeaderEpoch(-1),
@@ -85,7 +87,7 @@ impl Replica {
         };
         Self {
             me,
-            config,
+            config: config.into(),
             log: Log::new(log),
             state,
             lease: Instant::default(),
@@ -234,11 +236,11 @@ impl Replica {
     fn damaged(&mut self, now: Instant, from: Offset, out: &mut Vec<Command>) {
         let from = from.max(self.log.start);
         let mut damage = Damage::new(from, now);
-        if let Some(known) = self.damage {
-            damage.comes_after(known);
+        if let Some(known) = self.damage.take() {
+            damage.comes_after(*known);
         }
         let from = damage.from;
-        self.damage = Some(damage);
+        self.damage = Some(Box::new(damage));
         self.log.damaged = Some(from);
         let cx = &mut context!(self, now, out);
         if let Role::Follower(follower) = &mut self.role {
@@ -350,7 +352,7 @@ impl Replica {
         let (start, end) = (self.log.start, self.log.end);
         let dropped = start == end && end >= asked;
         self.damage.take_if(|damage| !damage.is_cut() && dropped && damage.from < start);
-        self.log.damaged = self.damage.filter(|damage| !damage.is_cut()).map(|damage| damage.from);
+        self.log.damaged = self.damage.as_ref().filter(|damage| !damage.is_cut()).map(|damage| damage.from);
         let stays = |f: &Follower| self.state.leader == Some(f.leader) && self.state.leader_epoch == f.epoch;
         let cx = &mut context!(self, now, out);
         if let Role::Follower(follower) = &mut self.role {

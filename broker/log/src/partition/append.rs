@@ -398,6 +398,8 @@ impl Written {
         if partition.segments.is_empty() {
             partition.epochs.clear();
         }
+        // Most partitions never have another one.
+        partition.epochs.reserve_exact(self.epochs.len());
         partition.epochs.extend(self.epochs);
         if let Some(last) = partition.segments.last_mut().filter(|last| last.uid == self.segment.uid) {
             *last = self.segment;

@@ -20,7 +20,7 @@ use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::producers::Producers;
 use chronik_core::record::BatchHeader;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 const FORMAT: Format = Format { name: "snapshot of a partition", family: *b"CSN", oldest: 3, newest: 3 };
 /// Snapshots of up to so many bytes are part of the checkpoint: three producers or so.
@@ -29,6 +29,13 @@ const INLINE: usize = 512;
 const NEWEST: usize = 3;
 /// How often what is known is put together again because the log was cut meanwhile.
 const ATTEMPTS: usize = 16;
+
+/// The snapshot in which nobody is known, which is the first one of most logs: they share it.
+static NOBODY: LazyLock<Arc<[u8]>> = LazyLock::new(|| {
+    let mut bytes = Vec::new();
+    Producers::of_part().encode(&mut bytes);
+    bytes.into()
+});
 
 pub(crate) fn snapshot_name(at: Offset) -> String {
     format!("{:020}.snapshot", at.0)
@@ -48,6 +55,12 @@ pub(crate) enum Content {
     File(u64),
 }
 
+impl Content {
+    pub(crate) fn inline(bytes: &[u8]) -> Self {
+        Self::Inline(if *bytes == **NOBODY { Arc::clone(&NOBODY) } else { bytes.into() })
+    }
+}
+
 impl Snapshot {
     pub(crate) fn is_file(&self) -> bool {
         matches!(self.content, Content::File(_))
@@ -64,10 +77,8 @@ impl Snapshot {
     }
 
     /// Before its first batch a log knows nobody.
-    fn nobody(at: Offset, expiration_ms: i64) -> Self {
-        let mut bytes = Vec::new();
-        Producers::new(expiration_ms).encode(&mut bytes);
-        Self { at, content: Content::Inline(bytes.into()) }
+    fn nobody(at: Offset) -> Self {
+        Self { at, content: Content::Inline(Arc::clone(&NOBODY)) }
     }
 }
 
@@ -95,8 +106,7 @@ pub(crate) struct Soft {
 impl Soft {
     /// That of an empty log.
     pub(crate) fn new(start: Offset, expiration_ms: i64) -> Self {
-        let nobody = Snapshot::nobody(start, expiration_ms);
-        Self { snapshots: vec![nobody], ..Self::recovered(Vec::new(), start, expiration_ms) }
+        Self { snapshots: vec![Snapshot::nobody(start)], ..Self::recovered(Vec::new(), start, expiration_ms) }
     }
 
     /// That of a log which ends at `end`, of which these snapshots are known, ascending.
@@ -148,7 +158,7 @@ impl Soft {
         let obsolete = files.chain(self.obsolete.iter().copied()).collect();
         *self = Self { generation: self.generation + 1, obsolete, ..Self::new(at, self.expiration_ms) };
         if let Some(valid) = producers.filter(|bytes| Producers::decode(bytes, self.expiration_ms).is_some()) {
-            self.snapshots = vec![Snapshot { at, content: Content::Inline(valid[..].into()) }];
+            self.snapshots = vec![Snapshot { at, content: Content::inline(valid) }];
         }
     }
 
@@ -194,11 +204,17 @@ impl Soft {
         let unreadable = self.snapshots.split_off(readable);
         self.obsolete.extend(unreadable.iter().filter(|s| s.is_file()).map(|s| s.at));
         if base.is_none() {
-            self.snapshots.push(Snapshot::nobody(from, self.expiration_ms));
+            self.add(Snapshot::nobody(from));
         }
         self.known_from = base.unwrap_or(from);
         self.recent = recent;
         self.bytes += bytes;
+    }
+
+    /// Takes over a snapshot that is newer than the others. There are few: no more room is taken than they need.
+    fn add(&mut self, snapshot: Snapshot) {
+        self.snapshots.reserve_exact(1);
+        self.snapshots.push(snapshot);
     }
 
     /// Drops the snapshots that are too close to others. `bases` are those of the segments, ascending.
@@ -314,7 +330,7 @@ impl<D: Disk> Store<D> {
             let Some(content) = self.write_snapshot(tp, shared, due.at, &bytes)? else { return Ok(()) };
             content
         } else {
-            Content::Inline(bytes.into())
+            Content::inline(&bytes)
         };
         let bases: Vec<Offset> = shared.read().segments.iter().map(|s| s.base).collect();
         let mut soft = shared.soft();
@@ -331,7 +347,7 @@ impl<D: Disk> Store<D> {
         soft.bytes = soft.bytes.saturating_sub(due.bytes);
         match soft.snapshots.last() {
             Some(newest) if newest.at == due.at => {}
-            _ => soft.snapshots.push(taken),
+            _ => soft.add(taken),
         }
         soft.thin(&bases);
         Ok(())
@@ -477,4 +493,26 @@ fn decode(bytes: &[u8], at: Offset, expiration_ms: i64) -> Option<Producers> {
     FORMAT.version(bytes).filter(|version| *version <= FORMAT.newest)?;
     let (offset, producers) = bytes[PREFIX..].split_first_chunk()?;
     (i64::from_le_bytes(*offset) == at.0).then(|| Producers::decode(producers, expiration_ms))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_take_no_more_room_than_they_need_and_that_of_nobody_is_there_once() {
+        let (mut soft, other) = (Soft::new(Offset(0), 1), Soft::new(Offset(7), 1));
+        for at in 1..4 {
+            soft.add(Snapshot { at: Offset(at), content: Content::inline(b"somebody") });
+            assert_eq!(soft.snapshots.capacity(), soft.snapshots.len());
+        }
+        let mut encoded = Vec::new();
+        Producers::new(1).encode(&mut encoded);
+        let read = Content::inline(&encoded);
+        let all = [&soft.snapshots[0].content, &other.snapshots[0].content, &read].map(|content| match content {
+            Content::Inline(bytes) => bytes.as_ptr(),
+            Content::File(_) => std::ptr::null(),
+        });
+        assert_eq!(all, [NOBODY.as_ptr(); 3]);
+    }
 }

@@ -62,6 +62,22 @@ fn what_a_checkpoint_covers_is_durable_whenever_it_was_synced() {
 }
 
 #[test]
+fn a_partition_takes_no_more_memory_than_its_one_segment_needs() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = open(&disk);
+    run(&mut log, append(0, 0));
+    let written = log.reader().segments_memory(partition(0));
+    log.checkpoint().unwrap();
+    drop(log);
+    disk.crash();
+    disk.restart();
+    let started = open(&disk).reader().segments_memory(partition(0));
+    for (when, bytes) in [("once it is written to", written), ("after a start", started)] {
+        assert!((1..=96).contains(&bytes), "{when} it takes {bytes} bytes");
+    }
+}
+
+#[test]
 fn a_segment_has_no_index_before_it_is_worth_one() {
     let disk = SimulatedDisk::new(1);
     let mut log = open(&disk);

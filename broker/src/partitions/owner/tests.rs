@@ -68,12 +68,12 @@ fn owner(log: Log<RealDisk>, recovered: HashMap<TopicPartition, LogState>) -> (O
         me: ME,
         cluster: None,
         index: 0,
-        config: Config {
+        config: Arc::new(Config {
             lag_time_max: Duration::from_secs(10),
             stall_time_max: Duration::from_secs(10),
             window_bytes: 1 << 20,
             read_bytes: 1 << 20,
-        },
+        }),
         tail_bytes: 1 << 20,
         writer,
         reader,

@@ -10,6 +10,7 @@ mod hostile;
 mod isr_changes;
 mod leading;
 mod low_watermark;
+mod memory;
 mod moving;
 mod pushing;
 mod reading;
