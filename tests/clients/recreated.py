@@ -46,7 +46,12 @@ def goes_on(write, remake, read):
     """`write` writes a record and returns its offset, `remake` deletes the topic and creates it again, and `read` returns
     so many values from its start and fails if there are more."""
     writer = Writer(write)
-    until("records in the first topic", lambda: True if len(writer.acknowledged) > BEFORE else None)
+
+    def begun():
+        time.sleep(PAUSE_S)  # The writer needs the interpreter.
+        return True if len(writer.acknowledged) > BEFORE else None
+
+    until("records in the first topic", begun)
     same([offset for _, offset in writer.acknowledged[:BEFORE]], list(range(BEFORE)))
     before = len(writer.acknowledged)
     remake()
