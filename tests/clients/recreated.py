@@ -1,11 +1,12 @@
 """A topic that is deleted and made again under an idempotent producer, which writes all the time."""
 
+import itertools
 import threading
 import time
 
 from checks import same, until
 
-# So many records are acknowledged before, and so many after: fewer, so that an offset says which log a record is in.
+# So many records are acknowledged before: an offset below says that the second log has begun. So many are enough after.
 BEFORE, AFTER = 200, 50
 # A client may wait for its metadata; one that has stopped for good is what this is about.
 GOES_ON_S = 15
@@ -38,8 +39,8 @@ class Writer:
         self.thread.join()
 
     def since(self, count):
-        """What was acknowledged in the second topic, after so many acknowledgements."""
-        return [(value, offset) for value, offset in self.acknowledged[count:] if 0 <= offset < BEFORE]
+        """What was acknowledged in the second topic, after so many acknowledgements: all from its first record on."""
+        return list(itertools.dropwhile(lambda record: record[1] >= BEFORE, self.acknowledged[count:]))
 
 
 def goes_on(write, remake, read):

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// So many records are acknowledged before, and so many after: fewer, so that an offset says which log a record is in.
+	// So many records are acknowledged before: an offset below says that the second log has begun. So many are enough after.
 	recordsBefore, recordsAfter = 200, 50
 	// A client may wait for its metadata; one that has stopped for good is what this is about.
 	goesOnWithin = 15 * time.Second
@@ -53,17 +53,17 @@ func (w *writer) count() int {
 	return len(w.acknowledged)
 }
 
-// since is what was acknowledged in the second topic, after so many acknowledgements, and the last error.
+// since is what was acknowledged in the second topic, after so many acknowledgements: all from its first record on. And the
+// last error.
 func (w *writer) since(count int) ([]*kgo.Record, error) {
 	w.lock.Lock()
 	defer w.lock.Unlock()
-	var taken []*kgo.Record
-	for _, record := range w.acknowledged[count:] {
-		if record.Offset >= 0 && record.Offset < recordsBefore {
-			taken = append(taken, record)
-		}
+	taken := w.acknowledged[count:]
+	begun := slices.IndexFunc(taken, func(record *kgo.Record) bool { return record.Offset < recordsBefore })
+	if begun < 0 {
+		return nil, w.err
 	}
-	return taken, w.err
+	return slices.Clone(taken[begun:]), w.err
 }
 
 // madeAgain deletes a topic and creates it again under a producer that writes all the time.
@@ -141,6 +141,9 @@ func allThere(w *writer, topic string, before int) error {
 		values = append(values, string(record.Value))
 	}
 	for _, record := range taken {
+		if record.Offset < 0 || record.Offset >= int64(count) {
+			return fmt.Errorf("acknowledged at offset %d of %d", record.Offset, count)
+		}
 		if err := same("a record's value", values[record.Offset], string(record.Value)); err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
 
 /** A topic is deleted and made again under an idempotent producer that writes all the time. Usage: Recreated BOOTSTRAP. */
 public class Recreated {
-    /** So many are acknowledged before, and so many after: fewer, so that an offset says which log a record is in. */
+    /** So many are acknowledged before: an offset below says that the second log has begun. So many are enough after. */
     private static final int BEFORE = 200;
     private static final int AFTER = 50;
     /** A client may wait for its metadata; one that has stopped for good is what this is about. */
@@ -91,12 +91,12 @@ public class Recreated {
         }
     }
 
-    /** What was acknowledged in the second topic, after so many acknowledgements. */
+    /** What was acknowledged in the second topic, after so many acknowledgements: all from its first record on. */
     private static List<Acknowledged> since(int count) {
         List<Acknowledged> taken = new ArrayList<>(acknowledged);
-        taken.subList(0, count).clear();
-        taken.removeIf(one -> one.offset() < 0 || one.offset() >= BEFORE);
-        return taken;
+        int begun = count;
+        while (begun < taken.size() && taken.get(begun).offset() >= BEFORE) begun++;
+        return taken.subList(begun, taken.size());
     }
 
     /** What was acknowledged is at the offset that was said, and nothing is there twice. */
@@ -114,7 +114,7 @@ public class Recreated {
                 if (System.nanoTime() > deadline) throw new IllegalStateException(found.size() + " of " + end + " read");
             }
             for (Acknowledged one : taken) {
-                String there = one.offset() < end ? found.get((int) one.offset()) : "nothing";
+                String there = one.offset() >= 0 && one.offset() < end ? found.get((int) one.offset()) : "nothing";
                 if (!there.equals(one.value())) throw new IllegalStateException(one + " was acknowledged, there is " + there);
             }
             if (new HashSet<>(found).size() < found.size()) throw new IllegalStateException("there twice: " + found);
