@@ -5,6 +5,7 @@ import sys
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
+import recreated
 from checks import ACKS, COMPRESSIONS, HEADERS, LARGE, PATIENCE_S, check, end, same, until
 
 BOOTSTRAP = {"bootstrap.servers": sys.argv[1]}
@@ -176,6 +177,32 @@ def admin_calls():
     same(len(read("cf-admin", 1)), 1)
 
 
+def made_again():
+    topic = create("cf-recreated")
+    producer = Producer({**BOOTSTRAP, "enable.idempotence": True, "linger.ms": 0})
+
+    def write_one(value):
+        outcomes = []
+        producer.produce(topic, value, partition=0, on_delivery=lambda *outcome: outcomes.append(outcome))
+        producer.flush(5)
+        if not outcomes:
+            raise TimeoutError("not acknowledged after 5 s")
+        ((error, message),) = outcomes
+        if error is not None:
+            raise KafkaException(error)
+        return message.offset()
+
+    def remake():
+        AdminClient(BOOTSTRAP).delete_topics([topic])[topic].result(timeout=PATIENCE_S)
+        try:
+            create(topic)
+        except KafkaException as error:
+            # The producer has asked for it, which creates it too.
+            same(error.args[0].code(), KafkaError.TOPIC_ALREADY_EXISTS)
+
+    recreated.goes_on(write_one, remake, lambda count: [message.value() for message in read(topic, count)])
+
+
 for kind in COMPRESSIONS:
     check(f"compression {kind}", lambda: compression(kind))
 for level in ACKS:
@@ -191,4 +218,5 @@ check("an offset beyond the end", beyond_the_end)
 check("a topic made by writing to it", auto_created)
 check("an unknown topic", unknown_topic)
 check("create, describe, delete, create again", admin_calls)
+check("a topic is made again under an idempotent producer", made_again)
 end()

@@ -6,6 +6,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
+import recreated
 from checks import ACKS, COMPRESSIONS, HEADERS, LARGE, PATIENCE_S, check, end, same, until
 
 BOOTSTRAP = sys.argv[1].split(",")
@@ -162,6 +163,24 @@ def admin_calls():
     same(len(read("kp-admin", 1)), 1)
 
 
+def made_again():
+    topic = create("kp-recreated")
+    producer = KafkaProducer(bootstrap_servers=BOOTSTRAP, enable_idempotence=True)
+
+    def remake():
+        admin = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
+        admin.delete_topics([topic])
+        admin.close()
+        try:
+            create(topic)
+        except TopicAlreadyExistsError:
+            pass  # The producer has asked for it, which creates it too.
+
+    write_one = lambda value: producer.send(topic, value, partition=0).get(timeout=5).offset
+    recreated.goes_on(write_one, remake, lambda count: [record.value for record in read(topic, count)])
+    producer.close()
+
+
 for kind in COMPRESSIONS:
     check(f"compression {kind}", lambda: compression(kind))
 for level in ACKS:
@@ -175,4 +194,5 @@ check("reading from the end", from_the_end)
 check("a topic made by writing to it", auto_created)
 check("an unknown topic", unknown_topic)
 check("create, describe, delete, create again", admin_calls)
+check("a topic is made again under an idempotent producer", made_again)
 end()

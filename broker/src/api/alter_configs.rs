@@ -4,7 +4,7 @@
 use super::errors::Code as _;
 use super::resources::{BROKER, COMPACT, GROUP, NOT_COMPACT, Refused, TOPIC, this_broker, topic_named};
 use super::{Deadline, Handlers};
-use crate::config::broker_property;
+use crate::config::{broker_property, not_dynamic};
 use chronik_core::cluster::config::{
     CLEANUP_POLICY, ConfigChange, ConfigOp, ConfigResource, of_broker_property, topic_config,
 };
@@ -211,17 +211,28 @@ fn check_internal(changes: &[ConfigChange]) -> Result<(), Refused> {
     Err((ErrorCode::INVALID_CONFIG, NOT_COMPACT.into()))
 }
 
-/// Refuses what brokers read at their start alone, in Kafka's words.
+/// Refuses what brokers read at their start alone, in Kafka's words, and says why and what to do.
 fn check_dynamic(changes: &[ConfigChange]) -> Result<(), Refused> {
     const NAMED: usize = 10;
     const LONGEST: usize = 80;
-    let is_dynamic = |change: &&ConfigChange| broker_property(&change.name).is_some_and(|k| k.update.is_dynamic());
-    let others = changes.iter().filter(|change| !is_dynamic(change)).map(|change| &change.name);
-    let others: Vec<String> = others.take(NAMED).map(|name| name.chars().take(LONGEST).collect()).collect();
+    let mut others: Vec<String> = Vec::new();
+    let mut reasons: Vec<String> = Vec::new();
+    for change in changes {
+        let name: String = change.name.chars().take(LONGEST).collect();
+        if let Some(why) = not_dynamic(&name)
+            && others.len() < NAMED
+        {
+            if !reasons.contains(&why) {
+                reasons.push(why);
+            }
+            others.push(name);
+        }
+    }
     if others.is_empty() {
         return Ok(());
     }
-    Err((ErrorCode::INVALID_REQUEST, format!("Cannot update these configs dynamically: [{}]", others.join(", "))))
+    let (names, why) = (others.join(", "), reasons.join("; "));
+    Err((ErrorCode::INVALID_REQUEST, format!("Cannot update these configs dynamically: [{names}]; {why}")))
 }
 
 /// Refuses what this broker would not let a group go by: the bounds are in its own file, which the controller does not

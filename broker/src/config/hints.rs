@@ -61,6 +61,19 @@ pub(super) fn hint(key: &str, expected: &[&str]) -> String {
     format!("; did you mean '{nearest}'?{}", how.map(|how| format!(" If so: {how}")).unwrap_or_default())
 }
 
+/// Why a broker property cannot be changed while the broker runs, and what to do in place of that; `None` if it can.
+pub(crate) fn not_dynamic(name: &str) -> Option<String> {
+    let known = broker_property(name).map(|property| (property.update, property.meaning()));
+    match known {
+        Some((Update::Restart, _)) => Some(
+            "what a broker reads when it starts is set under `kafka` in its file, and counts after a restart".into(),
+        ),
+        Some((Update::Never, meaning)) => Some(format!("{name}: {meaning}")),
+        Some(_) => None,
+        None => Some(elsewhere(name).map_or_else(|| "it is not known here".to_owned(), |how| format!("{name}: {how}"))),
+    }
+}
+
 /// How a property is set that the file does not know, if there is such a property.
 fn elsewhere(key: &str) -> Option<String> {
     if let Some((_, why)) = WITHOUT_MEANING.iter().find(|(name, _)| *name == key) {

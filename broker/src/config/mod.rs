@@ -14,6 +14,7 @@ mod units;
 
 pub use file::{JoinsAs, KafkaProperties, ListenFile, LogFormat, MemberFile, NodeId, ServeFile};
 pub use for_requests::{Property, ReplicaSelector, TimestampDefaults};
+pub(crate) use hints::not_dynamic;
 pub use properties::{BROKER_PROPERTIES, BrokerProperty, Update, broker_property};
 pub use reference::markdown as reference;
 pub use units::{Millis, Size};

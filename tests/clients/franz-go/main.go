@@ -29,6 +29,7 @@ func main() {
 	groups()
 	check("topics are created, described, altered, grown and deleted", topics)
 	check("records are deleted", deletesRecords)
+	check("a topic is made again under an idempotent producer", madeAgain)
 	check("log dirs and brokers are described", brokers)
 	end()
 }

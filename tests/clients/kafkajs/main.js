@@ -169,6 +169,55 @@ async function topicAdmin() {
   await until("the end of the topic", async () => !(await admin.listTopics()).includes(topic));
 }
 
+/**
+ * A topic is deleted and made again under a producer that writes all the time, one record after the other. The first
+ * offset below those of before says that the second log has begun.
+ */
+async function madeAgain() {
+  const before = 200;
+  const after = 50;
+  const goesOnMs = 15_000;
+  const topic = await create("js-recreated");
+  const producer = kafka.producer({ idempotent: true });
+  await producer.connect();
+  const acknowledged = [];
+  let ended = false;
+  let failure;
+  const writes = (async () => {
+    for (let number = 0; !ended; number += 1) {
+      try {
+        const [{ baseOffset }] = await producer.send({ topic, messages: [{ value: String(number) }] });
+        acknowledged.push({ value: String(number), offset: Number(baseOffset) });
+      } catch (error) {
+        failure = error;
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    }
+  })();
+  await until("records in the first topic", () => acknowledged.length > before);
+  const first = acknowledged.length;
+  await admin.deleteTopics({ topics: [topic] });
+  // If the producer was faster, which creates it by asking for it, this says false.
+  await create(topic);
+  const begin = Date.now();
+  const taken = () => {
+    const since = acknowledged.slice(first);
+    const begun = since.findIndex(({ offset }) => offset < before);
+    return begun < 0 ? [] : since.slice(begun);
+  };
+  await until("records in the second topic", () => {
+    const waited = Date.now() - begin;
+    assert.ok(waited < goesOnMs, `${taken().length} records after ${waited} ms; the last error: ${failure}`);
+    return taken().length >= after;
+  });
+  ended = true;
+  await writes;
+  await producer.disconnect();
+  const found = await readAll(topic, taken().at(-1).offset + 1);
+  for (const { value, offset } of taken()) assert.equal(found[offset].value.toString(), value);
+  assert.equal(new Set(found.map(({ value }) => value.toString())).size, found.length);
+}
+
 async function cluster() {
   const { brokers } = await admin.describeCluster();
   assert.equal(brokers.length, 3);
@@ -183,6 +232,7 @@ async function main() {
   await check("three members share a topic, and one leaves", shares);
   await check("a group is listed, described, reset and deleted", groupAdmin);
   await check("topics are created, grown, altered, emptied and deleted", topicAdmin);
+  await check("a topic is made again under an idempotent producer", madeAgain);
   await check("the cluster is described", cluster);
   await admin.disconnect();
   end();

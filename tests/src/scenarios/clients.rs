@@ -7,7 +7,7 @@ use crate::harness::clients::{self as programs, Outcome, run as run_program};
 use crate::harness::cluster::{Cluster, Software};
 use crate::harness::kafka::Kafka;
 use crate::harness::metadata::Metadata;
-use crate::harness::{go, javascript, leash};
+use crate::harness::{go, javascript, leash, repository};
 use crate::report::Report;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
@@ -93,6 +93,8 @@ pub fn run(settings: &Settings, options: &Options, report: &mut Report) -> Resul
             Ok(kafka) => {
                 if wanted(Client::Java) {
                     java_tools::run(report, &cluster, &kafka);
+                    let source = repository().join("tests/clients/java/Recreated.java");
+                    checks(report, &cluster, "java", kafka.program(&source.display().to_string(), "256m")?);
                     if is_chronik {
                         let outcome = no_transactions(|| java_tools::transaction(&cluster, &kafka));
                         report.check_result("java: no transactions", outcome);

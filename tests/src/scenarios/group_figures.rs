@@ -1,8 +1,8 @@
-//! What groups cost one broker: many members that join and leave, thousands that are idle, and commits a second. And of
-//! three brokers: members that join while their coordinator is killed. `--software kafka` asks Apache Kafka the same. A
-//! tenth of it by default; all of it with `--full`.
+//! What groups cost one broker: many members that join and leave, thousands that are idle, commits a second, and how long
+//! a coordinator loads. And of three brokers: members that join while their coordinator is killed. `--software kafka` asks
+//! Apache Kafka the same. A tenth of it by default; all of it with `--full`.
 
-use super::{Settings, TimeLimit};
+use super::{Settings, TimeLimit, much_to_load};
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::member::{Member, coordinator};
 use crate::harness::metadata::Metadata;
@@ -59,6 +59,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     commits(settings, port, report)?;
     report.check_result("the broker lives", cluster.check_alive().map(|()| "yes".into()));
     drop(cluster);
+    much_to_load::run(settings, report)?;
     killed(settings, report)
 }
 

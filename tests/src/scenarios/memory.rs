@@ -1,8 +1,8 @@
-//! What an idle broker takes, and that it does not grow while nobody uses it; what a leader takes to bring back a
-//! follower.
+//! What an idle broker takes, and that it does not grow while nobody uses it; what partitions cost a broker that has none of
+//! their replicas; what a leader takes to bring back a follower.
 
-use super::{Settings, catching_up};
-use crate::harness::cluster::Cluster;
+use super::{Settings, catching_up, log_figures};
+use crate::harness::cluster::{Cluster, Software};
 use crate::harness::metadata::Metadata;
 use crate::harness::process::Usage;
 use crate::report::{Report, Table, median};
@@ -18,10 +18,15 @@ const GROWTH_BYTES: u64 = 500_000;
 /// Brokers that have just started are given so long to stop growing; the window begins in any case.
 const STEADY_WITHIN: Duration = Duration::from_secs(30);
 const SAMPLE: Duration = Duration::from_millis(500);
+/// How much more a broker may take for partitions that are elsewhere: what it does to hear of them and to tell clients of
+/// them leaves something behind too. The metadata alone is at most 200 bytes each.
+const ELSEWHERE_BYTES: u64 = 5_000_000;
+const ELSEWHERE_BYTES_EACH: u64 = 400;
 
 /// Brokers that nobody uses, and brokers that one comes back to.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     idle(settings, report)?;
+    elsewhere(settings, report)?;
     catching_up::check(settings, report)
 }
 
@@ -55,6 +60,35 @@ fn idle(settings: &Settings, report: &mut Report) -> Result<()> {
         let grown = format!("{:.2} MB more in {} s", seen.growth_bytes as f64 / 1e6, window.as_secs());
         report.check(format!("idle broker {id} grows by at most 0.5 MB"), seen.growth_bytes <= GROWTH_BYTES, grown);
     }
+    Ok(())
+}
+
+/// Thousands of partitions on one of three brokers, and what the other two take more.
+fn elsewhere(settings: &Settings, report: &mut Report) -> Result<()> {
+    let count = if settings.full { 50_000 } else { 10_000 };
+    let mut cluster = Cluster::of_three(&settings.software, &[])?;
+    wait_for_steady_memory(&cluster)?;
+    let before = usages(&cluster)?;
+    let metadata = Metadata::new(&cluster.bootstrap())?;
+    log_figures::create_topics(&metadata, count)?;
+    drop(metadata);
+    wait_for_steady_memory(&cluster)?;
+    let after = usages(&cluster)?;
+    cluster.check_alive()?;
+    let columns = ["broker", "partitions", "MB of its own before", "with them", "bytes each"];
+    let mut table = Table::new("Partitions of which a broker has no replica", &columns);
+    let mb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    let most = ELSEWHERE_BYTES + ELSEWHERE_BYTES_EACH * count as u64;
+    for (id, (before, after)) in before.iter().zip(&after).enumerate().skip(1) {
+        let more = after.anonymous_bytes.saturating_sub(before.anonymous_bytes);
+        let cells = [mb(before.anonymous_bytes), mb(after.anonymous_bytes), (more / count as u64).to_string()];
+        table.row([id.to_string(), count.to_string()].into_iter().chain(cells).collect());
+        if matches!(settings.software, Software::Chronik(_)) {
+            let name = format!("{count} partitions that broker {id} has no replica of take at most {} MB", mb(most));
+            report.check(name, more <= most, format!("{} MB", mb(more)));
+        }
+    }
+    report.table(table);
     Ok(())
 }
 

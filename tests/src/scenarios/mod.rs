@@ -40,6 +40,7 @@ pub mod log_figures;
 pub mod many_topics;
 pub mod memory;
 mod much_on_disk;
+mod much_to_load;
 mod mutate;
 pub mod network;
 pub mod operations;

@@ -76,18 +76,24 @@ impl Group {
     }
 
     /// A static member that used the consumer protocol comes back with the classic one. If it was the last of its kind
-    /// the others go on in a classic group, and it joins that.
-    pub(super) fn release_replaced(&mut self, id: &Arc<str>, join: &JoinGroup, step: &mut Step<'_>) {
-        let GroupKind::Consumer(consumer) = &mut self.kind else { return };
-        let Some(before) = consumer.replaces_consumer(&join.member) else { return };
-        if consumer.is_last_of_consumer_protocol(&before) && step.config.migration_policy.allows_downgrade() {
-            consumer.within(step, |group, context| group.fence(&before, context));
-            if consumer.is_empty() {
-                self.become_classic(id, step);
-            } else {
-                self.downgrade(id, step);
-            }
+    /// the others go on in a classic group. Whether it takes the place in the consumer group first, as nobody has to do
+    /// anything else then than before; otherwise the others are to join the classic group as it does.
+    pub(super) fn release_replaced(&mut self, id: &Arc<str>, join: &JoinGroup, step: &mut Step<'_>) -> bool {
+        let GroupKind::Consumer(consumer) = &mut self.kind else { return false };
+        let Some(before) = consumer.replaces_consumer(&join.member) else { return false };
+        if !consumer.is_last_of_consumer_protocol(&before) || !step.config.migration_policy.allows_downgrade() {
+            return false;
         }
+        if consumer.is_undisturbed_by(&before, join) {
+            return true;
+        }
+        consumer.within(step, |group, context| group.fence(&before, context));
+        if consumer.is_empty() {
+            self.become_classic(id, step);
+        } else {
+            self.downgrade(id, false, step);
+        }
+        false
     }
 
     /// A deadline of this group has passed.
@@ -96,20 +102,22 @@ impl Group {
             GroupKind::Classic(classic) => classic.timer(timer, step),
             GroupKind::Consumer(consumer) => consumer.timer(timer, step),
         }
-        self.downgrade(id, step);
+        self.downgrade(id, false, step);
     }
 
-    /// Once all members use the classic protocol the group becomes a classic one, and they join it again.
-    pub(super) fn downgrade(&mut self, id: &Arc<str>, step: &mut Step<'_>) {
+    /// Once all members use the classic protocol the group becomes a classic one. They join it again, unless nobody has
+    /// gone (`all_stay`) and each has what it is to have.
+    pub(super) fn downgrade(&mut self, id: &Arc<str>, all_stay: bool, step: &mut Step<'_>) {
         let GroupKind::Consumer(consumer) = &mut self.kind else { return };
         if !consumer.has_classic_members_alone(step.config) {
             return;
         }
         let nothing = Image::default();
         let (generation, members) = consumer.classic_members(step.image.unwrap_or(&nothing));
+        let settled = all_stay && consumer.is_settled();
         consumer.within(step, ConsumerGroup::delete);
         let mut classic = ClassicGroup::new(id);
-        classic.take_over(generation, members, step);
+        classic.take_over(generation, members, settled, step);
         self.kind = GroupKind::Classic(Box::new(classic));
     }
 }

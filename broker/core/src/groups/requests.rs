@@ -22,6 +22,7 @@ impl Group {
         ticket: Ticket,
         step: &mut Step<'_>,
     ) {
+        let mut all_stay = false;
         match request {
             Request::OffsetCommit(commit) => self.commit(commit, ticket, step),
             Request::OffsetFetch { member, topics, .. } => {
@@ -40,7 +41,7 @@ impl Group {
             Request::DeleteGroup(_) => step.reply(ticket, Response::DeleteGroup(Err(GroupError::NonEmptyGroup))),
             Request::JoinGroup(ref join) => {
                 self.become_classic(id, step);
-                self.release_replaced(id, join, step);
+                all_stay = self.release_replaced(id, join, step);
                 self.protocol_request(request, client, random, ticket, step);
             }
             Request::ConsumerGroupHeartbeat(ref heartbeat) if heartbeat.member_epoch == 0 => {
@@ -55,7 +56,7 @@ impl Group {
             }
             request => self.protocol_request(request, client, random, ticket, step),
         }
-        self.downgrade(id, step);
+        self.downgrade(id, all_stay, step);
     }
 
     /// A request of one of the protocols.

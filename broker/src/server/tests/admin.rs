@@ -213,8 +213,35 @@ async fn configs_that_nobody_knows_can_be_taken_away_and_not_be_set() {
     let request = m::IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
     let response = client.ask(1, &request).await;
     assert_eq!(response.responses[0].error_code, 42);
-    let said = response.responses[0].error_message.as_deref();
-    assert_eq!(said, Some("Cannot update these configs dynamically: [num.partitions]"));
+    let said = response.responses[0].error_message.as_deref().expect("a reason");
+    assert!(said.starts_with("Cannot update these configs dynamically: [num.partitions]; "), "{said}");
+    assert!(said.ends_with(" is set under `kafka` in its file, and counts after a restart"), "{said}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_changed_while_brokers_run_is_refused_with_what_to_do() {
+    let (_cluster, mut client) = cluster(1).await;
+    for (config, says) in [
+        (
+            "producer.id.expiration.ms",
+            "[producer.id.expiration.ms]; what a broker reads when it starts is set under `kafka`",
+        ),
+        ("max.connections", "counts after a restart"),
+        ("log.cleaner.backoff.ms", "counts after a restart"),
+        ("node.id", "node.id: The broker's number: `broker_id` of its file."),
+        ("num.io.threads", "num.io.threads: it has no meaning here: a broker uses the processors that it has"),
+        ("log.retention.hours", "'log.retention.ms' is in its place"),
+        ("no.such.config", "it is not known here"),
+    ] {
+        for of in ["0", ""] {
+            let change = changes(BROKER, of, &[(config, SET, Some("1"))]);
+            let request = m::IncrementalAlterConfigsRequest::default().with_resources(vec![change]);
+            let response = client.ask(1, &request).await;
+            let said = response.responses[0].error_message.as_deref().unwrap_or_default();
+            assert_eq!(response.responses[0].error_code, 42, "{config}: {said}");
+            assert!(said.contains(says), "{config}: {said}");
+        }
+    }
 }
 
 #[tokio::test]

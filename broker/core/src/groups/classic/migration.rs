@@ -70,11 +70,13 @@ impl ClassicGroup {
         self.delete(step);
     }
 
-    /// Takes the members of a consumer group over. They are written down, and are to join.
+    /// Takes the members of a consumer group over. They are written down, and are to join, unless all is `settled`: then
+    /// they go on with what they have been assigned.
     pub(in crate::groups) fn take_over(
         &mut self,
         generation: i32,
         members: Vec<(GroupMemberValue, ClassicMemberMetadata)>,
+        settled: bool,
         step: &mut Step<'_>,
     ) {
         self.generation = generation;
@@ -90,8 +92,10 @@ impl ClassicGroup {
         }
         self.leader = self.members.keys().next().cloned();
         self.protocol = self.select_protocol();
-        // Written without a leader, the group is one that is to rebalance when it is loaded.
-        self.leader = None;
+        if !settled {
+            // Written without a leader, the group is one that is to rebalance when it is loaded.
+            self.leader = None;
+        }
         self.subscribed = self.compute_subscribed();
         self.enter(State::Stable, step);
         self.write(step);
@@ -99,7 +103,9 @@ impl ClassicGroup {
         for id in &ids {
             self.start_session(id, step);
         }
-        self.prepare_rebalance(step);
+        if !settled {
+            self.prepare_rebalance(step);
+        }
     }
 }
 

@@ -35,7 +35,10 @@ impl ConsumerGroup {
             return Err(GroupError::InvalidSessionTimeout);
         }
         let asked = &request.member.member_id;
-        if self.members.len() >= context.config.consumer_max_size && !self.members.contains_key(asked) {
+        // Who takes the place of another makes the group no larger.
+        let static_before = request.member.instance_id.as_ref().and_then(|instance| self.static_members.get(instance));
+        let is_more = static_before.is_none() && !self.members.contains_key(asked);
+        if is_more && self.members.len() >= context.config.consumer_max_size {
             return Err(GroupError::GroupMaxSizeReached);
         }
         let classic = ClassicMemberMetadata {

@@ -1,6 +1,7 @@
 //! A consumer group as it comes from a classic one, or becomes one.
 
 use super::assignment::Assignment;
+use super::member::Member;
 use super::{ConsumerGroup, StepContext};
 use crate::cluster::Image;
 use crate::groups::classic::{MigratingMember, fit_a_record};
@@ -10,6 +11,7 @@ use crate::groups::record::{
     ClassicMemberMetadata, ConsumerGroupMemberValue, CurrentMemberAssignmentValue, GroupMemberValue, OwnedPartitions,
     RecordKey, RecordValue, TopicPartitions,
 };
+use crate::groups::request::JoinGroup;
 use crate::ids::TopicId;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +83,27 @@ impl ConsumerGroup {
         });
         let classic: Option<Vec<_>> = classic.collect();
         allowed && classic.is_some_and(|members| !members.is_empty() && fit_a_record(members.into_iter()))
+    }
+
+    /// Whether a classic static member can take the place of `before`, the last one of the consumer protocol, and nobody
+    /// else notices when the group becomes a classic one: all others have what they are to have, the subscription stays,
+    /// and all name the same protocol first, which each takes for the group's.
+    pub(in crate::groups) fn is_undisturbed_by(&self, before: &str, join: &JoinGroup) -> bool {
+        let Some(replaced) = self.members.get(before) else { return false };
+        let Some((protocol, metadata)) = join.protocols.first() else { return false };
+        let same_names =
+            Subscription::parse(metadata).is_some_and(|s| names(&s) == replaced.about.subscribed_topic_names);
+        let goes_on = |member: &Member| {
+            let first = member.about.classic.as_ref().and_then(|classic| classic.supported_protocols.first());
+            member.is_reconciled_to(self.epoch) && first.is_some_and(|(name, _)| name == protocol)
+        };
+        let mut others = self.members.iter().filter(|(id, _)| ***id != *before);
+        same_names && replaced.regex().is_none() && !self.refresh.topics && others.all(|(_, member)| goes_on(member))
+    }
+
+    /// Whether every member has what it is to have.
+    pub(in crate::groups) fn is_settled(&self) -> bool {
+        self.members.values().all(|member| member.is_reconciled_to(self.epoch))
     }
 
     /// The group's epoch, and its classic members, each assigned what it may own.

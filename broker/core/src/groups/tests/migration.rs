@@ -144,6 +144,76 @@ fn a_consumer_group_is_downgraded_when_its_last_consumer_goes_and_a_failover_doe
     }
 }
 
+/// A classic member and a static one of the consumer protocol, with a partition each and in epoch 2: the former's id, its
+/// partition, and the other one.
+fn one_of_each(bench: &mut Bench) -> (Arc<str>, i32, i32) {
+    let old = classic_owner(bench);
+    let of_static = |epoch| ConsumerGroupHeartbeat { instance_id: Some("i".into()), ..beat(epoch, &[]) };
+    heartbeat(bench, of_static(0)).expect("joined");
+    bench.join_group(rejoin(&old, &[0, 1]));
+    let kept = synced_partitions(bench, &old, 1).expect("synced")[0].1[0];
+    bench.join_group(rejoin(&old, &[kept]));
+    synced_partitions(bench, &old, 2).expect("synced");
+    let given = partitions(&heartbeat(bench, of_static(2)).expect("a member"));
+    assert_eq!(given, [1 - kept]);
+    (old, kept, 1 - kept)
+}
+
+/// JoinGroup of the static member that used the consumer protocol.
+fn classic_again() -> JoinGroup {
+    let mut request = rejoin("", &[]);
+    request.member.instance_id = Some("i".into());
+    request
+}
+
+#[test]
+fn nobody_joins_again_when_the_last_consumer_comes_back_as_a_static_classic_member() {
+    for fails_over in [false, true] {
+        let mut bench = bench();
+        let (old, kept, given) = one_of_each(&mut bench);
+        let joined = bench.join_group(classic_again());
+        assert_eq!((joined.error, joined.generation), (None, 2));
+        if fails_over {
+            bench.fail_over();
+        }
+        assert_eq!(bench.state("g"), "Stable");
+        assert!(bench.written().keys().all(|key| matches!(key, RecordKey::GroupMetadata(_))), "{:?}", bench.written());
+        assert_eq!(bench.heartbeat("g", &old, 2), Ok(()));
+        for (member, partition) in [(&joined.member_id, given), (&old, kept)] {
+            assert_eq!(synced_partitions(&mut bench, member, 2), Ok(vec![("t".into(), vec![partition])]));
+        }
+    }
+}
+
+#[test]
+fn all_join_again_when_the_last_consumer_comes_back_with_another_subscription_or_protocol() {
+    let nothing = vec![0_u8, 0, 0, 0, 0, 0, 255, 255, 255, 255];
+    let same = classic_again().protocols.swap_remove(0).1;
+    for protocols in [
+        vec![(Arc::from("range"), nothing.into())],
+        vec![(Arc::from("roundrobin"), same.clone()), (Arc::from("range"), same)],
+    ] {
+        let mut bench = bench();
+        let (old, kept, _) = one_of_each(&mut bench);
+        let waiting = bench.send(Request::JoinGroup(JoinGroup { protocols, ..classic_again() }));
+        assert_eq!(bench.state("g"), "PreparingRebalance");
+        assert_eq!(bench.heartbeat("g", &old, 2), Err(GroupError::RebalanceInProgress));
+        bench.send(Request::JoinGroup(rejoin(&old, &[kept])));
+        assert_eq!((bench.joined(waiting).error, bench.state("g")), (None, "CompletingRebalance"));
+    }
+}
+
+#[test]
+fn who_takes_a_static_members_place_finds_room_in_a_full_group() {
+    let mut bench = bench();
+    let (old, ..) = one_of_each(&mut bench);
+    bench.config.consumer_max_size = 2;
+    bench.shard.config = bench.config.clone();
+    assert_eq!(bench.join_group(rejoin("", &[])).error, Some(GroupError::GroupMaxSizeReached));
+    assert_eq!(bench.join_group(classic_again()).error, None);
+    assert_eq!(bench.heartbeat("g", &old, 2), Ok(()));
+}
+
 #[test]
 fn a_session_that_ends_downgrades_too() {
     let mut bench = bench();
