@@ -29,4 +29,5 @@ mod rooms;
 mod scrub;
 mod segments;
 pub mod server;
+mod unreached;
 mod whole_file;

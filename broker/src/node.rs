@@ -22,6 +22,7 @@ use crate::retention::{self, RetentionConfig};
 use crate::scrub::{self, ScrubConfig};
 use crate::segments;
 use crate::server::{self, ClientListener, ServerConfig};
+use crate::unreached;
 use anyhow::Context;
 use chronik_core::cluster::Member;
 use chronik_core::ids::BrokerId;
@@ -185,6 +186,8 @@ impl Node {
             stop: stop.clone(),
         };
         let replication = WalReplicationManager::start(&replication_config, listeners.replication);
+        let followers = replication.followers();
+        tasks.spawn(unreached::run(config.id, config.session_timeout, handle.clone(), followers, stop.clone()));
         let coordinators_config = CoordinatorsConfig {
             me: config.id,
             partitions: partitions.clone(),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
@@ -24,15 +24,38 @@ use tracing::{info, warn};
 /// Every replication connection of this broker.
 pub struct WalReplicationManager {
     tasks: TaskTracker,
+    followers: watch::Receiver<usize>,
+}
+
+/// A connection that another broker has made, among those that there are.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn among(followers: &watch::Sender<usize>) -> Self {
+        followers.send_modify(|count| *count += 1);
+        Self(followers.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl WalReplicationManager {
     /// Accepts followers on `listener` and dials every other member of the cluster, as they come and go.
     pub fn start(config: &ReplicationConfig, listener: TcpListener) -> Self {
         let tasks = TaskTracker::new();
-        tasks.spawn(accept(config.clone(), listener, tasks.clone()));
+        let (counted, followers) = watch::channel(0);
+        tasks.spawn(accept(config.clone(), listener, tasks.clone(), counted));
         tasks.spawn(dial_members(config.clone(), tasks.clone()));
-        Self { tasks }
+        Self { tasks, followers }
+    }
+
+    /// How many connections other brokers have to this one.
+    pub fn followers(&self) -> watch::Receiver<usize> {
+        self.followers.clone()
     }
 
     /// Waits until every task has seen the stop.
@@ -42,7 +65,8 @@ impl WalReplicationManager {
     }
 }
 
-/// A connection to each other member, for as long as it is one.
+/// A connection to each other member, for as long as it is one, whatever is shared with it: that it is missing, or that nobody
+/// has dialled this broker, says something to those who share nothing too.
 async fn dial_members(config: ReplicationConfig, tasks: TaskTracker) {
     let mut images = config.controller.images();
     let mut kept: BTreeMap<BrokerId, DropGuard> = BTreeMap::new();
@@ -65,7 +89,7 @@ async fn dial_members(config: ReplicationConfig, tasks: TaskTracker) {
     }
 }
 
-async fn accept(config: ReplicationConfig, listener: TcpListener, tasks: TaskTracker) {
+async fn accept(config: ReplicationConfig, listener: TcpListener, tasks: TaskTracker, followers: watch::Sender<usize>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -73,11 +97,11 @@ async fn accept(config: ReplicationConfig, listener: TcpListener, tasks: TaskTra
         };
         match accepted {
             Ok((socket, address)) => {
-                let config = config.clone();
+                let (config, followers) = (config.clone(), followers.clone());
                 tasks.spawn(async move {
                     let stop = config.stop.clone();
                     tokio::select! {
-                        () = serve(&config, socket, address) => {}
+                        () = serve(&config, socket, address, &followers) => {}
                         () = stop.cancelled() => {}
                     }
                 });
@@ -91,7 +115,12 @@ async fn accept(config: ReplicationConfig, listener: TcpListener, tasks: TaskTra
 }
 
 /// One follower's connection, from handshake to end.
-async fn serve(config: &ReplicationConfig, mut socket: TcpStream, address: SocketAddr) {
+async fn serve(
+    config: &ReplicationConfig,
+    mut socket: TcpStream,
+    address: SocketAddr,
+    followers: &watch::Sender<usize>,
+) {
     let hello = match timeout(HANDSHAKE_MAX, welcome(config, &mut socket)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(error)) => {
@@ -107,6 +136,7 @@ async fn serve(config: &ReplicationConfig, mut socket: TcpStream, address: Socke
         }
     };
     let follower = hello.from;
+    let _counted = Counted::among(followers);
     config.peers.contacted(follower, address.ip());
     config.peers.reached(follower);
     info!("Connected to follower {follower} ({address})");

@@ -2,16 +2,18 @@
 //! not matter.
 
 use super::acks;
-use super::frame::{Ack, Frame, MINOR, MINOR_ACKS};
+use super::config::{HANDSHAKE_FRAME, HANDSHAKE_MAX, ReplicationConfig};
+use super::frame::{Ack, Frame, Hello, MINOR, MINOR_ACKS};
 use super::link::{Credit, FollowerLink, LeaderLink};
+use super::manager::WalReplicationManager;
 use crate::partitions::{
     self, FetchError, FetchSpec, Input, Owners, PartitionMetrics, Partitions, PartitionsConfig, ReadError,
 };
 use bytes::BytesMut;
 use chronik_core::cluster::{Broker, Endpoint, Image, Partition, SupportedVersions, Topic};
 use chronik_core::ids::{
-    BrokerEpoch, BrokerId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId, ProducerId, TopicId,
-    TopicPartition,
+    BrokerEpoch, BrokerId, ClusterId, DirectoryId, LeaderEpoch, MetadataOffset, Offset, PartitionEpoch, PartitionId,
+    ProducerId, TopicId, TopicPartition,
 };
 use chronik_core::record::RecordBatch;
 use chronik_core::record::testing::BatchBuilder;
@@ -20,6 +22,7 @@ use chronik_log::{Log, Op, Options, RealDisk, Writer};
 use chronik_quorum::ControllerHandle;
 use chronik_quorum::events::{MetadataEvent, MetadataUpdate};
 use chronik_quorum::handle::Registration;
+use chronik_quorum::peers::Peers;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, mpsc as blocking};
@@ -423,4 +426,46 @@ async fn who_has_read_in_an_epoch_that_there_was_not_yet_is_told_so() {
         let fetched = bench.partitions.fetch(partition(0), spec).await;
         assert_eq!(fetched.map(|fetched| fetched.diverging), Err(error));
     }
+}
+
+/// Who is out of all others' reach goes by that.
+#[tokio::test]
+async fn a_connection_that_another_broker_has_made_counts_for_as_long_as_it_lasts() {
+    let (cluster, directory) = (ClusterId::default(), DirectoryId::default());
+    let mut image = Image { cluster_id: Some(cluster), ..Image::default() };
+    image.brokers.insert(PEERS[0], Broker { directory: Some(directory), ..broker(PEERS[0]) });
+    let (requests, _) = mpsc::unbounded_channel();
+    // It is not registered, and dials nobody.
+    let (images, registration) = (watch::channel(image).1, watch::channel(Registration::default()).1);
+    let (owner, _inputs) = mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let config = ReplicationConfig {
+        me: ME,
+        directory,
+        peers: Peers::default(),
+        controller: ControllerHandle::new(requests, images, registration, watch::channel(None).1),
+        owners: Owners::new(vec![owner]),
+        stop: stop.clone(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
+    let address = listener.local_addr().expect("bound");
+    let manager = WalReplicationManager::start(&config, listener);
+    let mut followers = manager.followers();
+    let mut counts = async |count: usize| {
+        let counted = tokio::time::timeout(DEADLINE, followers.wait_for(|now| *now == count)).await;
+        assert!(counted.expect("in time").is_ok(), "it accepts");
+    };
+    let mut socket = TcpStream::connect(address).await.expect("it listens");
+    let hello =
+        Hello { cluster, from: PEERS[0], broker_epoch: BROKER_EPOCH, directory, to: ME, stream: stream(PEERS[0]) };
+    let (mut small, mut out) = (BytesMut::new(), Vec::new());
+    Frame::Hello(hello).encode(&mut small, &mut out);
+    socket.write_all(&small).await.expect("it reads");
+    let answer = Frame::read(&mut socket, HANDSHAKE_FRAME, HANDSHAKE_MAX).await;
+    assert!(matches!(answer, Ok(Frame::Welcome { from: ME, .. })), "{answer:?}");
+    counts(1).await;
+    drop(socket);
+    counts(0).await;
+    stop.cancel();
+    tokio::time::timeout(DEADLINE, manager.stopped()).await.expect("it stops");
 }

@@ -36,6 +36,7 @@ mod resignation;
 mod tests;
 mod throttles;
 mod topics;
+mod unreached;
 mod voters;
 
 pub use balance::{LeaderBalance, LeaderBalanceConfig};
@@ -55,4 +56,5 @@ pub use rebalance::{DiskUse, FULL_PERCENT, NotNow, Rebalance, Spread};
 pub use rebalance_rates::OtherRate;
 pub use throttles::{Throttle, ThrottledRates};
 pub use topics::{MAX_PARTITIONS, OFFSETS_TOPIC, is_internal};
+pub use unreached::{Reach, Unreached};
 pub use voters::{CaughtUp, VoterChange, VoterObjection, next_voter_change};

@@ -23,6 +23,7 @@ mod rebalance_rates;
 mod resignation;
 mod throttles;
 mod topics;
+mod unreached;
 
 fn uuid(n: u128) -> uuid::Uuid {
     uuid::Uuid::from_u128(n)
