@@ -6,6 +6,7 @@ mod beside;
 mod chart;
 mod drain;
 mod external;
+mod former_chart;
 mod idle_roll;
 mod java;
 mod load_balancer;
@@ -217,6 +218,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "the operator's release is upgraded, uninstalled and installed again; brokers go on as they were",
         full: false,
         run: release::run,
+    },
+    Scenario {
+        name: "former-chart",
+        about: "the release of a former chart is upgraded, and a cluster of its definition keeps what it said",
+        full: true,
+        run: former_chart::run,
     },
     Scenario {
         name: "start-orders",
