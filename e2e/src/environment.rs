@@ -175,11 +175,33 @@ impl Environment {
         output(kind.args(["load", "docker-image", "--name", &self.name]).args(images)).map(|_| ())
     }
 
+    /// Gives the image under test another tag on every node, and returns the whole name.
+    pub(crate) fn tag_image(&self, tag: &str) -> anyhow::Result<String> {
+        let (repository, _) = self.image.rsplit_once(':').context("the image has a tag")?;
+        let name = format!("{repository}:{tag}");
+        output(Command::new("docker").args(["tag", &self.image, &name]))?;
+        let loaded = self.load(&[&name]);
+        // The image itself stays, as it has its own tag.
+        output(Command::new("docker").args(["rmi", &name]))?;
+        loaded.map(|()| name)
+    }
+
     /// helm, for the operator's release.
     pub(crate) fn helm(&self, words: &[&str]) -> Command {
+        self.helm_within(OPERATOR_NAMESPACE, words)
+    }
+
+    /// helm, for a release in another namespace.
+    pub(crate) fn helm_within(&self, namespace: &str, words: &[&str]) -> Command {
         let mut helm = Command::new("helm");
-        helm.arg("--kubeconfig").arg(&self.kubeconfig).args(words).args(["--namespace", OPERATOR_NAMESPACE]);
+        helm.arg("--kubeconfig").arg(&self.kubeconfig).args(words).args(["--namespace", namespace]);
         helm
+    }
+
+    /// The chart's values that name the image under test.
+    pub(crate) fn image_values(&self) -> anyhow::Result<String> {
+        let (repository, tag) = self.image.rsplit_once(':').context("the image has a tag")?;
+        Ok(format!("image.repository={repository},image.tag={tag}"))
     }
 
     /// A line of shell, as somebody types it who works with this kind cluster and has the repository's root before them.
@@ -191,11 +213,10 @@ impl Environment {
     }
 
     pub(crate) fn install_operator(&self, timeline: &Timeline) -> anyhow::Result<()> {
-        let (repository, tag) = self.image.rsplit_once(':').context("the image has a tag")?;
         let mut helm = self.helm(&["upgrade", "--install", "chronik"]);
         helm.arg(self.root.join("charts/chronik"));
         helm.args(["--create-namespace", "--wait", &timeout()]);
-        helm.args(["--set", &format!("image.repository={repository},image.tag={tag}")]);
+        helm.args(["--set", &self.image_values()?]);
         output(&mut helm)?;
         // A cluster that was kept may have loaded another image under the same tag since.
         self.kubectl.within(OPERATOR_NAMESPACE).restart(OPERATOR)?;

@@ -31,7 +31,8 @@ impl Plugin {
         let folders = std::iter::once(self.folder.clone()).chain(std::env::split_paths(&others));
         let mut command = Command::new("kubectl");
         command.env("PATH", std::env::join_paths(folders)?).env("KUBECONFIG", kubectl.config());
-        // The plugin's own words: kubectl knows none before its plugin's name.
-        output(command.arg("chronik").args(words).args(["--namespace", kubectl.namespace()]))
+        // Behind its name, as kubectl itself takes no words before that; and before all else, as what comes behind `--` is
+        // another program's.
+        output(command.args(["chronik", "--namespace", kubectl.namespace()]).args(words))
     }
 }

@@ -6,25 +6,30 @@ mod beside;
 mod chart;
 mod drain;
 mod external;
+mod former_chart;
 mod idle_roll;
 mod java;
+mod load_balancer;
 mod lost_volume;
 mod made_again;
 mod many;
 mod node_given_up;
 mod node_lost;
 mod one_namespace;
+mod plugin;
 mod pod_comes_back;
 mod produce_consume;
 mod readme;
 mod release;
 mod roll;
 mod roll_bad_image;
+mod roll_image;
 mod scale;
 mod slow_disk;
 mod start_orders;
 mod steady;
 mod topics;
+mod two_operators;
 mod volumes_grow;
 mod webhook;
 mod without_operator;
@@ -76,6 +81,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: topics::run,
     },
     Scenario {
+        name: "plugin",
+        about: "the commands of kubectl chronik: shown, logged, cordoned, paused, restarted",
+        full: false,
+        run: plugin::run,
+    },
+    Scenario {
         name: "roll",
         about: "a changed config is taken up under load, one broker at a time, though the operator is killed",
         full: false,
@@ -110,6 +121,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "clients outside of Kubernetes reach every broker through the nodes' ports",
         full: false,
         run: external::run,
+    },
+    Scenario {
+        name: "load-balancer",
+        about: "load balancers that get their addresses late, and others later, without a restart",
+        full: true,
+        run: load_balancer::run,
     },
     Scenario {
         name: "drain",
@@ -149,6 +166,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: one_namespace::run,
     },
     Scenario {
+        name: "two-operators",
+        about: "a second operator leaves another one's cluster alone until it is given it",
+        full: true,
+        run: two_operators::run,
+    },
+    Scenario {
         name: "made-again",
         about: "a deleted cluster is made again: with fewer brokers refused, as it was with the same data",
         full: false,
@@ -159,6 +182,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "an image that cannot be pulled stops after one pod under load, and heals when it is corrected",
         full: false,
         run: roll_bad_image::run,
+    },
+    Scenario {
+        name: "roll-image",
+        about: "another image, and then the first one again, are taken up under load, one broker at a time",
+        full: true,
+        run: roll_image::run,
     },
     Scenario {
         name: "slow-disk",
@@ -189,6 +218,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "the operator's release is upgraded, uninstalled and installed again; brokers go on as they were",
         full: false,
         run: release::run,
+    },
+    Scenario {
+        name: "former-chart",
+        about: "the release of a former chart is upgraded, and a cluster of its definition keeps what it said",
+        full: true,
+        run: former_chart::run,
     },
     Scenario {
         name: "start-orders",

@@ -8,8 +8,7 @@ use crate::environment::{self, Environment, OPERATOR, OPERATOR_NAMESPACE};
 use crate::kubectl::Kubectl;
 use crate::timeline::Timeline;
 use crate::wait::{timeout, until};
-use anyhow::{Context, ensure};
-use std::process::Command;
+use anyhow::ensure;
 
 const RELEASE: &str = "scoped";
 
@@ -26,7 +25,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
     let alone = operator
         .wait(&["--for=delete", "pod", "--selector=app.kubernetes.io/name=chronik-operator"])
         .and_then(|()| with_one_namespace(environment, timeline, &here, &elsewhere));
-    let removed = output(helm(environment, &here, &["uninstall", RELEASE, "--ignore-not-found"]).arg(timeout()));
+    let mut uninstall = environment.helm_within(here.namespace(), &["uninstall", RELEASE, "--ignore-not-found"]);
+    let removed = output(uninstall.arg(timeout()));
     // Other scenarios need it, whatever became of this one.
     scale(1)?;
     alone?;
@@ -48,11 +48,9 @@ fn with_one_namespace(
         "{apiVersion: chronik.io/v1alpha1, kind: ChronikCluster, metadata: {name: apart}, \
          spec: {replicas: 1, storage: {size: 1Gi}}}",
     )?;
-    let (repository, tag) = environment.image().rsplit_once(':').context("the image has a tag")?;
-    let image = format!("image.repository={repository},image.tag={tag}");
     // What is the whole Kubernetes cluster's belongs to the other release.
-    let values = format!("scope=namespace,crds.install=false,aggregatedRoles=false,{image}");
-    let mut install = helm(environment, here, &["install", RELEASE]);
+    let values = format!("scope=namespace,crds.install=false,aggregatedRoles=false,{}", environment.image_values()?);
+    let mut install = environment.helm_within(here.namespace(), &["install", RELEASE]);
     install.arg(environment.root.join("charts/chronik")).args(["--wait", &timeout(), "--set", &values]);
     output(&mut install)?;
     timeline.say("an operator of one namespace is installed");
@@ -72,12 +70,4 @@ fn with_one_namespace(
     ensure!(objects["items"].as_array().is_some_and(Vec::is_empty), "objects in another namespace: {objects}");
     timeline.say("a cluster of another namespace was left alone");
     Ok(())
-}
-
-/// helm, for a release in that namespace.
-fn helm(environment: &Environment, namespace: &Kubectl, words: &[&str]) -> Command {
-    let mut helm = Command::new("helm");
-    helm.arg("--kubeconfig").arg(environment.kubectl.config()).args(words);
-    helm.args(["--namespace", namespace.namespace()]);
-    helm
 }

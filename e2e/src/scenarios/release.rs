@@ -36,10 +36,8 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
 
 /// A later version of the chart, with an image of another name.
 fn upgrade(environment: &Environment, kubectl: &Kubectl, timeline: &Timeline) -> anyhow::Result<()> {
-    let (repository, _) = environment.image().rsplit_once(':').context("the image has a tag")?;
-    let next = format!("{repository}:{NEXT}");
-    output(Command::new("docker").args(["tag", environment.image(), &next]))?;
-    environment.load(&[&next])?;
+    let next = environment.tag_image(NEXT)?;
+    let (repository, _) = next.rsplit_once(':').context("the image has a tag")?;
     let folder = environment.root.join("target/e2e/next-chart");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
