@@ -263,10 +263,7 @@ impl<D: Disk> Store<D> {
                 return Err(LogError::OutOfOrder { partition: tp, expected: end, found: header.base_offset });
             }
             if index::is_due(&segment, interval, self.options.index_from_bytes) {
-                let relative = (header.base_offset.0 - segment.base.0) as u32;
-                index::encode(&mut entries, relative, segment.len as u32);
-                segment.index_entries += 1;
-                segment.last_indexed = segment.len;
+                index::push(&mut entries, &mut segment, header.base_offset, interval);
             }
             if epoch.is_none_or(|epoch| epoch < header.leader_epoch) {
                 epoch = Some(header.leader_epoch);
