@@ -189,7 +189,7 @@ impl<D: Disk> Store<D> {
 
     /// The first of the segments that begin at `from` or behind it and before `to`, as many as fit one.
     fn next_group(&self, tp: TopicPartition, state: &Partition, from: Offset, to: Offset) -> Vec<(Segment, Offset)> {
-        let max_bytes = self.segment_bytes(tp);
+        let max_bytes = self.segment_bytes(tp, state.segments.len());
         let (mut bytes, mut base) = (0, None);
         let segments = state.segments_with_ends().filter(|(segment, _)| (from..to).contains(&segment.base));
         let fits = |(segment, end): &(&Segment, Offset)| {
