@@ -4,7 +4,7 @@
 //! from it alone: a directory that holds a log but no valid checkpoint is refused. Layout (little endian):
 //! magic `CCK4` 4, CRC-32C of all but itself 4, nonce 8, run 8, WAL position (LSN 8, segment 8, byte 8), partitions 4, and
 //! for each partition: topic id 16, partition 4, start 8, end 8, first damaged offset or -1 8, offset before
-//! which all was compacted 8, segments 4, leader epochs 4, then for each segment: base offset 8, bytes 8, index entries 4, byte of the last indexed
+//! which all was compacted 8, segments 4, leader epochs 4, then for each segment: base offset 8, bytes 8, slots of its index 4, byte of the last indexed
 //! batch 8, number 8, flags 1 (1: it is not appended to any more; 2: its greatest timestamp is exact; 4: it was made by
 //! compaction, and its files' names have its number; 8: there may be offsets without batches in it),
 //! timestamp of the first batch 8, greatest timestamp 8, offset of the batch that has it 8; and for each epoch: epoch 4,

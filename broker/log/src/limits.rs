@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// When a segment is full: the next batch begins another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentLimit {
-    /// Bytes at most, but for a batch that is larger by itself.
+    /// Bytes at most, but for a batch that is larger by itself; twice as many for each 1,024 segments that a partition has.
     pub bytes: u64,
     /// Milliseconds at most between the timestamp of its first batch and that of the next. What has no timestamps is
     /// not counted.

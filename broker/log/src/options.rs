@@ -11,7 +11,8 @@ use chronik_core::record::RecordBatch;
 pub struct Options {
     /// Bytes of a segment of the write-ahead log.
     pub wal_segment_bytes: u64,
-    /// Bytes of a partition's segment at most, but for a batch that is larger by itself (`segment.bytes`).
+    /// Bytes of a partition's segment at most, but for a batch that is larger by itself (`segment.bytes`); twice as many for
+    /// each 1,024 segments that a partition has.
     pub segment_bytes: u64,
     /// Bytes of batches between two entries of a segment's index.
     pub index_interval_bytes: u64,

@@ -80,8 +80,8 @@ impl<D: Disk> LogReader<D> {
     }
 
     /// The applied batch that a lookup by timestamp ends in (KIP-79): the first one with a timestamp from `at` on, in
-    /// milliseconds since 1970, of those that end after `from`, and at `up_to` or before. Reads the index and headers of
-    /// one segment, and that batch.
+    /// milliseconds since 1970, of those that end after `from`, and at `up_to` or before. Reads some of the index and the
+    /// headers of one segment, and that batch.
     pub fn first_at_or_after(
         &self,
         tp: TopicPartition,

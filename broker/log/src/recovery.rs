@@ -367,13 +367,13 @@ fn append_again<D: Disk>(
     Ok(dropped)
 }
 
-/// Whether a batch has no place in its partition, as something before it is lost.
+/// Whether a batch has no place in its partition, as what came right before it is lost. Where the partition ends as it did then,
+/// offsets between its end and the batch had none: what is damaged before the end takes nothing of its place away.
 fn is_behind_damage<D: Disk>(store: &Store<D>, tp: TopicPartition, batch: &BatchHeader) -> bool {
     let Some(shared) = store.partition(tp) else { return false };
-    let mut state = shared.write();
-    let is_behind = batch.base_offset > state.end && state.damaged.is_some();
+    let state = shared.read();
+    let is_behind = batch.base_offset > state.end && state.lost_end;
     if is_behind {
-        state.lost_end = true;
         tracing::warn!(partition = %tp, end = %state.end, base = %batch.base_offset, "a batch behind damage is dropped");
     }
     is_behind

@@ -17,6 +17,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 
 /// So that positions fit an index.
 const MAX_SEGMENT_BYTES: u64 = 1 << 31;
+/// So many segments that a partition has double what the next one may have.
+const MANY_SEGMENTS: usize = 1024;
 
 /// One partition's state. The locks are held for reading or replacing it, never over I/O.
 pub(crate) struct Shared {
@@ -178,9 +180,12 @@ impl<D: Disk> Store<D> {
         std::mem::take(&mut *self.replaced.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Bytes of a segment at most.
-    pub(crate) fn segment_bytes(&self, tp: TopicPartition) -> u64 {
-        self.limits.of(tp).map_or(self.options.segment_bytes, |limit| limit.bytes.min(MAX_SEGMENT_BYTES))
+    /// Bytes of a segment at most, where a partition has so many of them. A topic may ask for segments of some bytes: each costs
+    /// a file, memory, and a place in each checkpoint, so there are not as many as there are batches.
+    pub(crate) fn segment_bytes(&self, tp: TopicPartition, segments: usize) -> u64 {
+        let bytes = self.limits.of(tp).map_or(self.options.segment_bytes, |limit| limit.bytes);
+        let times = 1u64.checked_shl((segments / MANY_SEGMENTS) as u32).unwrap_or(u64::MAX);
+        bytes.saturating_mul(times).min(MAX_SEGMENT_BYTES)
     }
 
     /// Bytes between two entries of an index.

@@ -6,7 +6,10 @@ use crate::disk::{Disk, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::history::History;
 use crate::log::partitions_dir;
-use crate::partition::{Failure, Partition, Segment, SegmentCursor, Snapshot, folder, verify_snapshot};
+use crate::partition::{
+    Failure, Partition, SLOT, Segment, SegmentCursor, Slot, Snapshot, TIMED, Timed, Times, folder, slots,
+    verify_snapshot,
+};
 use chronik_core::ids::{Offset, TopicPartition};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -88,8 +91,8 @@ fn verify_segment<D: Disk>(
         Err(source) => return Err(LogError::Io { action: "open", path, source }),
     };
     let index = dir.join(segment.index_name());
-    let mut entries = index_entries(disk, &index, segment)?;
-    let mut wrong = Vec::new();
+    let (mut entries, mut wrong) = index_entries(disk, &index, segment)?;
+    let mut times = Times::EMPTY;
     let mut cursor = SegmentCursor::new(&file, partition, segment, (segment.base, 0));
     let damage = loop {
         if cursor.offset >= until {
@@ -103,11 +106,13 @@ fn verify_segment<D: Disk>(
             Ok(None) => break None,
             Err(failure) => break Some(failure),
         };
-        if let Some((n, relative)) = entries.remove(&cursor.position)
-            && header.base_offset.0 - segment.base.0 != i64::from(relative)
+        if let Some(entry) = entries.remove(&cursor.position)
+            && (header.base_offset.0 - segment.base.0 != i64::from(entry.relative)
+                || entry.max.is_some_and(|max| max != times.max))
         {
-            wrong.push(n);
+            wrong.push(entry.slot);
         }
+        times.observe(&header);
         cursor.skip(&header);
         read(cursor.position.min(segment.len));
     };
@@ -119,27 +124,62 @@ fn verify_segment<D: Disk>(
         verified.find(&path, cursor.position, format!("the batch at offset {offset}: {detail}"));
         return Ok(Some(offset));
     }
-    wrong.extend(entries.range(..cursor.position).map(|(_, (n, _))| *n));
-    wrong.extend(entries.range(segment.len..).map(|(_, (n, _))| *n));
+    wrong.extend(entries.range(..cursor.position).map(|(_, entry)| entry.slot));
+    wrong.extend(entries.range(segment.len..).map(|(_, entry)| entry.slot));
     wrong.sort_unstable();
     wrong.dedup();
     for n in wrong {
-        verified.find(&index, u64::from(n) * 8, "no batch is where the entry says; it is not used");
+        verified.find(&index, u64::from(n) * SLOT as u64, "the entry does not fit the batches; it is not used");
     }
     Ok(None)
 }
 
-/// What an index says, by the position that it names: the entry's number, and the offset relative to the segment's base.
-fn index_entries<D: Disk>(disk: &D, path: &Path, segment: &Segment) -> Result<BTreeMap<u64, (u32, u32)>, LogError> {
-    let there = (len(disk, path)? / 8).min(u64::from(segment.index_entries));
-    let mut bytes = vec![0; there as usize * 8];
+/// What an entry of an index says.
+struct Entry {
+    /// The number of its first slot.
+    slot: u32,
+    /// The batch's offset, relative to the segment's base.
+    relative: u32,
+    /// The greatest timestamp before the batch, if it says that.
+    max: Option<i64>,
+}
+
+/// What an index says, by the position that it names; and the first slots of entries that are not as they were written.
+fn index_entries<D: Disk>(
+    disk: &D,
+    path: &Path,
+    segment: &Segment,
+) -> Result<(BTreeMap<u64, Entry>, Vec<u32>), LogError> {
+    let there = (len(disk, path)? / SLOT as u64).min(u64::from(segment.index_entries));
+    let mut bytes = vec![0; there as usize * SLOT];
     if there > 0 {
         let file = disk.open(path).during("open", path)?;
         read_exact_at(&file, &mut bytes, 0).during("read", path)?;
     }
-    let number = |b: &[u8]| u32::from_be_bytes([b[0], b[1], b[2], b[3]]);
-    let entries = bytes.chunks_exact(8).zip(0..);
-    Ok(entries.map(|(entry, n)| (u64::from(number(&entry[4..])), (n, number(entry)))).collect())
+    let slots = slots(&bytes);
+    let timed = |n: usize| Timed::decode(segment.uid, slots.get(n..n + TIMED)?, n as u32);
+    let (mut entries, mut broken, mut n) = (BTreeMap::new(), Vec::new(), 0);
+    while let Some((relative, position)) = slots.get(n).copied() {
+        let slot = n as u32;
+        if let Some(found) = timed(n) {
+            let entry = Entry { slot, relative: found.relative, max: Some(found.max) };
+            entries.insert(u64::from(found.position), entry);
+            n += TIMED;
+        } else if slots.get(n..n + TIMED).is_some_and(are_of_one) && !(n + 1..n + TIMED).any(|n| timed(n).is_some()) {
+            broken.push(slot);
+            n += TIMED;
+        } else {
+            entries.insert(u64::from(position), Entry { slot, relative, max: None });
+            n += 1;
+        }
+    }
+    Ok((entries, broken))
+}
+
+/// Whether slots were written as one entry: each has the same offset, but for one at most.
+fn are_of_one(slots: &[Slot]) -> bool {
+    let with = |(relative, _): &Slot| slots.iter().filter(|slot| slot.0 == *relative).count();
+    slots.iter().any(|slot| with(slot) + 1 >= slots.len())
 }
 
 fn verify_snapshot_of<D: Disk>(

@@ -121,7 +121,7 @@ impl<D: Disk> Store<D> {
         let Some(shared) = self.partition(tp) else { return Ok(None) };
         let tail = Tail::of(&shared.read());
         let Some(segment) = tail.segment.filter(|last| last.uid == uid && !last.sealed) else { return Ok(None) };
-        if self.fitting(tp, &segment, batches) < batches.len() {
+        if self.fitting(tp, tail.segments, &segment, batches) < batches.len() {
             return Ok(None);
         }
         let (written, file) = self.write_batches(tp, &tail, segment, batches)?;
@@ -169,9 +169,9 @@ impl<D: Disk> Store<D> {
         Ok(true)
     }
 
-    /// How many of the batches fit into a segment.
-    fn fitting(&self, tp: TopicPartition, segment: &Segment, batches: &[&RecordBatch]) -> usize {
-        let max_bytes = self.segment_bytes(tp);
+    /// How many of the batches fit into a segment, where the partition has so many of them.
+    fn fitting(&self, tp: TopicPartition, segments: usize, segment: &Segment, batches: &[&RecordBatch]) -> usize {
+        let max_bytes = self.segment_bytes(tp, segments);
         let max_ms = self.limits.of(tp).map_or(i64::MAX, |limit| limit.ms_of(tp));
         let (mut len, mut times) = (segment.len, segment.times);
         let fits = |batch: &&&RecordBatch| {
@@ -189,7 +189,7 @@ impl<D: Disk> Store<D> {
     fn choose_segment(
         &self,
         tp: TopicPartition,
-        &Tail { segment: last, end, .. }: &Tail,
+        &Tail { segment: last, segments, end, .. }: &Tail,
         batches: &[&RecordBatch],
         dirty: &mut Dirty,
     ) -> Result<(Segment, usize), LogError> {
@@ -203,7 +203,7 @@ impl<D: Disk> Store<D> {
             let n = match rolls {
                 _ if last.sealed => 0,
                 Some(rolls) => usize::from(!rolls || last.base == end),
-                None => self.fitting(tp, &last, batches),
+                None => self.fitting(tp, segments, &last, batches),
             };
             if n > 0 {
                 return Ok((last, n));
@@ -220,7 +220,7 @@ impl<D: Disk> Store<D> {
         self.files.insert(segment.uid, Kind::Log, file);
         dirty.folders.insert(tp);
         // What is larger than a segment gets one to itself.
-        let n = if rolls.is_some() { 1 } else { self.fitting(tp, &segment, batches).max(1) };
+        let n = if rolls.is_some() { 1 } else { self.fitting(tp, segments, &segment, batches).max(1) };
         Ok((segment, n))
     }
 
@@ -263,10 +263,7 @@ impl<D: Disk> Store<D> {
                 return Err(LogError::OutOfOrder { partition: tp, expected: end, found: header.base_offset });
             }
             if index::is_due(&segment, interval, self.options.index_from_bytes) {
-                let relative = (header.base_offset.0 - segment.base.0) as u32;
-                index::encode(&mut entries, relative, segment.len as u32);
-                segment.index_entries += 1;
-                segment.last_indexed = segment.len;
+                index::push(&mut entries, &mut segment, header.base_offset, interval);
             }
             if epoch.is_none_or(|epoch| epoch < header.leader_epoch) {
                 epoch = Some(header.leader_epoch);
@@ -367,7 +364,10 @@ struct Planned {
 
 /// What an append needs to know of its partition.
 struct Tail {
+    /// The last one.
     segment: Option<Segment>,
+    /// How many there are.
+    segments: usize,
     end: Offset,
     /// `None` if there are no batches, not even before the start: what was there once may have been of a newer epoch than
     /// what comes, if the log begins anew.
@@ -379,9 +379,9 @@ struct Tail {
 
 impl Tail {
     fn of(partition: &Partition) -> Self {
-        let segment = partition.segments.last().copied();
+        let (segment, segments) = (partition.segments.last().copied(), partition.segments.len());
         let epoch = segment.and(partition.epochs.last()).map(|(epoch, _)| *epoch);
-        Self { segment, end: partition.end, epoch, empty: partition.start == partition.end }
+        Self { segment, segments, end: partition.end, epoch, empty: partition.start == partition.end }
     }
 }
 

@@ -189,7 +189,7 @@ impl<D: Disk> Store<D> {
 
     /// The first of the segments that begin at `from` or behind it and before `to`, as many as fit one.
     fn next_group(&self, tp: TopicPartition, state: &Partition, from: Offset, to: Offset) -> Vec<(Segment, Offset)> {
-        let max_bytes = self.segment_bytes(tp);
+        let max_bytes = self.segment_bytes(tp, state.segments.len());
         let (mut bytes, mut base) = (0, None);
         let segments = state.segments_with_ends().filter(|(segment, _)| (from..to).contains(&segment.base));
         let fits = |(segment, end): &(&Segment, Offset)| {
@@ -447,9 +447,7 @@ impl<D: Disk> Writing<D> {
         let (header, bytes) = (batch.header(), batch.bytes());
         let segment = &mut self.segment;
         if segment.len > 0 && segment.len >= segment.last_indexed.saturating_add(interval) {
-            index::encode(&mut self.index, (header.base_offset.0 - segment.base.0) as u32, segment.len as u32);
-            segment.index_entries += 1;
-            segment.last_indexed = segment.len;
+            index::push(&mut self.index, segment, header.base_offset, interval);
         }
         segment.len += bytes.len() as u64;
         segment.times.observe(header);

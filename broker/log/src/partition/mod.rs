@@ -24,6 +24,7 @@ mod truncate;
 
 pub(crate) use append::{Ahead, Dirty, Referred, Written, batch_at};
 pub use clean::{CleanError, CleanReport, CleanSpec, CleanStep};
+pub(crate) use index::{SLOT, Slot, TIMED, Timed, slots};
 pub use read::ReadError;
 pub(crate) use read::{Cursor as SegmentCursor, Failure, tail_batches};
 pub(crate) use soft::{Content, Snapshot, Soft, verify_snapshot};
@@ -66,6 +67,7 @@ pub(crate) struct Segment {
     pub(crate) base: Offset,
     /// Bytes that hold batches.
     pub(crate) len: u64,
+    /// Slots of its index: an entry has several if it knows times.
     pub(crate) index_entries: u32,
     /// Where the last indexed batch begins.
     pub(crate) last_indexed: u64,

@@ -1,9 +1,14 @@
 //! Finding batches by their timestamps (KIP-33): each segment knows the greatest of its batches, so that a lookup reads
-//! only the segment that has the answer.
+//! only the segment that has the answer; and its index knows the greatest of those before a batch (see `index`), so that it
+//! reads only the part of it that has the answer: no more, whatever the segment's size, than what is between two entries that
+//! know times, or before the first one. Two things make it read on: an index of an older broker, or a lost one; and a log that
+//! starts within a segment behind a later timestamp, as the index counts that in. Then a lookup by time goes on until a batch is
+//! as late as what is asked for, and one for the greatest may read all of that segment's headers.
 //!
 //! A segment that was cut by a truncation, or comes from a checkpoint of version 2, has a bound in place of it, until
 //! [`crate::LogReader::measure`] reads it: a lookup may read it in vain, and is right all the same.
 
+use super::index::Timed;
 use super::read::{Cursor, Failure, in_range, not_found};
 use super::{Partition, ReadError, Segment};
 use crate::disk::{Disk, DiskFile as _};
@@ -29,7 +34,7 @@ impl Times {
     pub(crate) const EMPTY: Self = Self { first: -1, max: -1, max_at: Offset(-1), exact: true };
     pub(crate) const UNKNOWN: Self = Self { first: -1, max: i64::MAX, max_at: Offset(-1), exact: false };
 
-    pub(super) fn observe(&mut self, header: &BatchHeader) {
+    pub(crate) fn observe(&mut self, header: &BatchHeader) {
         // What compaction has left of a batch without records has no timestamp that anybody could look for.
         if header.record_count == 0 {
             return;
@@ -104,7 +109,7 @@ impl<D: Disk> Store<D> {
         let candidate = state.segments_with_ends().find(|(s, end)| *end > from && s.times.max >= at);
         let Some((segment, end)) = candidate.filter(|(s, _)| s.base < up_to) else { return Ok(Look::Nothing) };
         let mut found = None;
-        self.visit(tp, state, segment, from.max(segment.base), |header| {
+        self.visit(tp, state, segment, from, Some(at), |header| {
             let fits = header.max_timestamp >= at && header.record_count > 0;
             found = fits.then_some(*header);
             fits || header.end_offset() >= up_to
@@ -139,16 +144,10 @@ impl<D: Disk> Store<D> {
                 }
                 let mut times = segment.times;
                 if !times.exact || segment.base < from || end > up_to {
-                    times = Times::EMPTY;
-                    let visited = self.visit(tp, state, segment, from.max(segment.base), |header| {
-                        if header.end_offset() <= up_to {
-                            times.observe(header);
-                        }
-                        header.end_offset() >= up_to
-                    });
-                    if let Err(failure) = visited {
-                        return Ok(Err(failure));
-                    }
+                    times = match self.times_between(tp, state, segment, from, up_to) {
+                        Ok(times) => times,
+                        Err(failure) => return Ok(Err(failure)),
+                    };
                 }
                 let better = best.is_none_or(|(max, at)| times.max > max || times.max == max && times.max_at < at);
                 if times.max >= 0 && better {
@@ -159,6 +158,43 @@ impl<D: Disk> Store<D> {
         })
     }
 
+    /// The greatest timestamp of a segment's batches that end after `from`, and at `up_to` or before, with the first batch
+    /// that has it.
+    fn times_between(
+        &self,
+        tp: TopicPartition,
+        state: &Partition,
+        segment: &Segment,
+        from: Offset,
+        up_to: Offset,
+    ) -> Result<Times, Failure> {
+        let from = from.max(segment.base);
+        let file = self.file(tp, segment, Kind::Log).or_else(|e| not_found(e, from))?;
+        let is_before = |timed: &Timed| segment.base.plus(i64::from(timed.relative)) < up_to;
+        // What it has counted in may all be before `from`: then it says nothing.
+        let known = self.last_timed(tp, segment, &file, is_before).filter(|timed| timed.place(segment).0 > from);
+        let mut times = Times::EMPTY;
+        let (begin, before) = known.map_or((from, -1), |timed| (timed.place(segment).0, timed.max));
+        self.visit(tp, state, segment, begin, None, |header| {
+            if header.end_offset() <= up_to {
+                times.observe(header);
+            }
+            header.end_offset() >= up_to
+        })?;
+        if before < 0 || times.max > before {
+            return Ok(times);
+        }
+        // Nothing that is looked at has a greater one. If all that has it is before `from`, this comes to `up_to`.
+        times = Times::EMPTY;
+        self.visit(tp, state, segment, from, Some(before), |header| {
+            if header.end_offset() <= up_to {
+                times.observe(header);
+            }
+            times.max >= before || header.end_offset() >= up_to
+        })?;
+        Ok(times)
+    }
+
     /// Reads the segments whose greatest timestamp is not known.
     pub(crate) fn measure(&self, tp: TopicPartition) -> Result<(), ReadError> {
         let shared = self.partition(tp).ok_or(ReadError::UnknownPartition(tp))?;
@@ -167,7 +203,7 @@ impl<D: Disk> Store<D> {
             let measured = self.consistently(tp, |state| {
                 let Some(segment) = state.segments.iter().find(|s| s.uid == uid) else { return Ok(Ok(None)) };
                 let mut times = Times::EMPTY;
-                let visited = self.visit(tp, state, segment, segment.base, |header| {
+                let visited = self.visit(tp, state, segment, segment.base, None, |header| {
                     times.observe(header);
                     false
                 });
@@ -193,17 +229,23 @@ impl<D: Disk> Store<D> {
         i64::try_from(since.as_millis()).ok()
     }
 
-    /// Visits the headers of a segment's batches from the one on that holds `from`, until `visit` says that it is enough.
+    /// Visits the headers of a segment's batches from the one on that holds `from`, until `visit` says that it is enough. Those
+    /// before all that have a timestamp from `at` on may be passed over.
     fn visit(
         &self,
         tp: TopicPartition,
         state: &Partition,
         segment: &Segment,
         from: Offset,
+        at: Option<i64>,
         mut visit: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<(), Failure> {
+        let from = from.max(segment.base);
         let file = self.file(tp, segment, Kind::Log).or_else(|e| not_found(e, from))?;
-        let mut cursor = Cursor::new(&*file, state, segment, self.locate(tp, segment, &file, from));
+        let near = self.locate(tp, segment, &file, from);
+        let earlier = at.and_then(|at| self.last_timed(tp, segment, &file, |timed| timed.max < at));
+        let place = earlier.map(|timed| timed.place(segment)).filter(|(_, position)| *position > near.1);
+        let mut cursor = Cursor::new(&*file, state, segment, place.unwrap_or(near));
         let mut next = cursor.seek(from)?;
         while let Some(header) = next {
             if visit(&header) {

@@ -63,7 +63,7 @@ impl<D: Disk> Store<D> {
                 last.sealed = true;
                 last.times.exact = false;
                 if last.last_indexed > cut.position {
-                    last.index_entries = self.entries_before(tp, last, cut.position);
+                    last.index_entries = self.slots_before(tp, last, cut.end);
                     last.last_indexed = cut.position;
                 }
                 if !cut.damaged {

@@ -234,3 +234,26 @@ fn find(disk: &SimulatedDisk, base: i64) -> (PathBuf, u64) {
     }
     panic!("no batch begins with {base}")
 }
+
+/// A mark says nothing of what comes behind the end: the batch is where it was, and may be nowhere else.
+#[test]
+fn a_gap_behind_a_damaged_log_that_has_its_end_is_no_loss() {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = open(&disk);
+    (0..3).for_each(|n| run(&mut log, append(2 * n, 1)));
+    let path = Path::new("/broker/data/partitions").join(partition(TP).to_string()).join(format!("{:020}.log", 0));
+    // Of the second batch, which cannot be read for some time.
+    assert!(disk.flip_bit(&path, 400, 3));
+    assert!(log.reader().check(partition(TP), |_| {}).is_err());
+    log.checkpoint().expect("the disk is whole");
+    run(&mut log, append(100, 1));
+    drop(log);
+    for (flips, marked) in [(0, Some(Offset(2))), (1, None)] {
+        (0..flips).for_each(|_| assert!(disk.flip_bit(&path, 400, 3)));
+        let (log, recovered) = open(&disk);
+        assert_eq!((recovered[0].end, recovered[0].damaged), (Offset(102), marked), "{flips}");
+        let found = log.reader().read(partition(TP), Offset(6), Offset(102), 1).expect("it is whole");
+        assert_eq!(found[0].header().base_offset, Offset(100), "{flips}");
+        assert!(!disk.files().iter().any(|(path, _)| path.starts_with("/broker/data/damaged")), "{flips}");
+    }
+}

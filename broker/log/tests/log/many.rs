@@ -1,4 +1,4 @@
-//! A log of more partitions than files may be open.
+//! A log of more partitions than files may be open, and of very many segments.
 
 use crate::common::{batch, partition, run, tiny};
 use chronik_core::ids::Offset;
@@ -93,4 +93,32 @@ fn a_segment_has_no_index_before_it_is_worth_one() {
         let read = log.reader().read(partition(0), Offset(from), Offset(8), 1).unwrap();
         assert_eq!(read[0].header().base_offset, Offset(from));
     }
+}
+
+/// A file for each batch would take all inodes of a disk with little on it.
+#[test]
+fn segments_grow_where_a_partition_has_very_many() {
+    let disk = SimulatedDisk::new(1);
+    let options = Options { checkpoint_bytes: 1 << 30, segment_bytes: 71, ..Options::default() };
+    let (mut log, _) = Log::open(disk, Path::new(DIR), options).expect("it opens");
+    // Of 71 bytes each.
+    let ops = |bases: std::ops::Range<i64>| -> Vec<_> {
+        bases.map(|base| Op::Append { partition: partition(0), batch: batch(base, 1, 1, 10, base as u64) }).collect()
+    };
+    // The last of each kind is still appended to when it makes them many.
+    let (one_each, two_each, four_each) = (1023, 2 * 1024, 4 * 100);
+    for some in ops(0..one_each + two_each + four_each).chunks(64) {
+        log.commit(some).expect("the disk is whole");
+        log.apply(some).expect("the disk is whole");
+    }
+    let reader = log.reader();
+    let lengths = || -> Vec<_> {
+        reader.segments(partition(0)).expect("it is there").iter().map(|segment| segment.bytes / 71).collect()
+    };
+    assert_eq!(lengths(), [vec![1; 1023], vec![2; 1024], vec![4; 100]].concat());
+    // There are few again.
+    let end = one_each + two_each + four_each;
+    run(&mut log, Op::AdvanceStart { partition: partition(0), to: Offset(end - 1) });
+    ops(end..end + 3).into_iter().for_each(|op| run(&mut log, op));
+    assert_eq!(lengths(), [4, 1, 1, 1]);
 }

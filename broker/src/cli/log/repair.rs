@@ -55,27 +55,31 @@ impl Repair {
         let reader = log.reader();
         let recovered = recovered.iter().filter_map(|p| reader.state(p.partition)).collect();
         let found = damage::inspect(&log, recovered, &Recovery::begin(), usize::MAX)?;
-        let damaged: Vec<_> = found.0.iter().filter_map(|p| Some((p.partition, p.damaged?))).collect();
-        for (partition, from) in &damaged {
-            writeln!(out, "{partition} cannot be read from offset {from} on")?;
+        let kept = dir.join("damaged");
+        let damaged: Vec<_> = found.0.iter().filter_map(|p| Some((p.partition, p.damaged?, p.end))).collect();
+        for (partition, from, end) in &damaged {
+            if from < end {
+                writeln!(out, "{partition} cannot be read from offset {from} on")?;
+            } else {
+                let kept = kept.display();
+                writeln!(
+                    out,
+                    "{partition} has lost what was behind offset {end}; what could be kept of it is in {kept}"
+                )?;
+            }
         }
         if !damaged.is_empty() && !self.cut_damaged {
             // The next start has them filled from peers: it believes what is marked, and reads no whole log itself.
             log.checkpoint()?;
-            anyhow::bail!(
-                "{} partitions are damaged. They are marked: a start of this broker cuts them, keeps what it cuts off, and \
-                 fills them again from its peers; without peers it does not start. --cut-damaged cuts them now",
-                damaged.len()
-            );
+            anyhow::bail!(what_a_start_does(damaged.iter().map(|(_, from, end)| from < end)));
         }
         anyhow::ensure!(
             !log.wal_lost() || self.accept_wal_loss,
             "the write-ahead log has lost synced operations before; --accept-wal-loss goes on without them"
         );
         let (partitions, _) = damage::repair(&mut log, found, &mut identity, true)?;
-        for (partition, _) in &damaged {
+        for (partition, ..) in &damaged {
             let end = partitions.iter().find(|p| p.partition == *partition).map_or(0, |p| p.end.0);
-            let kept = dir.join("damaged");
             writeln!(out, "{partition} ends at offset {end} now; what was behind is in {}", kept.display())?;
         }
         if !before.findings.is_empty() {
@@ -87,6 +91,28 @@ impl Repair {
         writeln!(out, "{} partitions are whole", partitions.len())?;
         Ok(())
     }
+}
+
+/// What becomes of damaged partitions that are not cut here: of each, whether there is anything to cut. Where a recovery has
+/// lost the end, there is not.
+fn what_a_start_does(damaged: impl Iterator<Item = bool>) -> String {
+    let (cut, lost): (Vec<_>, Vec<_>) = damaged.partition(|is_to_be_cut| *is_to_be_cut);
+    let mut says = Vec::new();
+    if !cut.is_empty() {
+        says.push(format!(
+            "{} partitions are damaged. They are marked: a start of this broker cuts them, keeps what it cuts off, and fills \
+             them again from its peers; without peers it does not start. --cut-damaged cuts them now",
+            cut.len()
+        ));
+    }
+    if !lost.is_empty() {
+        says.push(format!(
+            "{} partitions have lost their ends. There is nothing to cut: a start of this broker fills them again from its \
+             peers; without peers it does not start. --cut-damaged goes on without what is lost",
+            lost.len()
+        ));
+    }
+    says.join(". ")
 }
 
 /// Reads every file of the log and of the metadata, as a start does not.
@@ -208,6 +234,31 @@ mod tests {
         assert_eq!((identity.directory_id(), identity.damaged()), (directory, vec![tp(1)]));
         let kept: Vec<_> = std::fs::read_dir(dir.path().join("log/damaged")).unwrap().collect();
         assert_eq!(kept.len(), 1, "{kept:?}");
+    }
+
+    #[test]
+    fn what_is_lost_at_an_end_is_not_said_to_be_cut_by_a_start() {
+        let dir = written();
+        let (mut log, _) = open(dir.path());
+        log.commit(&[Op::Truncate { partition: tp(1), to: Offset(2) }]).unwrap();
+        drop(log);
+        // The second batch is lost before the truncation behind it is applied: its length is wrong.
+        let path = segment(dir.path(), tp(1));
+        let bytes = std::fs::read(&path).unwrap();
+        let first = 12 + u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize;
+        flip_bit(&path, first + 8);
+        // The second time it is the checkpoint that says so.
+        for _ in 0..2 {
+            let refused = repair(dir.path(), false, false).unwrap_err();
+            assert!(refused.contains("has lost what was behind offset 1;"), "{refused}");
+            assert!(refused.contains("1 partitions have lost their ends"), "{refused}");
+            assert!(!refused.contains("cannot be read") && !refused.contains("marked"), "{refused}");
+            assert_eq!(ends(dir.path()), [3, 1]);
+        }
+        let said = repair(dir.path(), true, false).unwrap();
+        assert!(said.contains("ends at offset 1 now") && said.ends_with("2 partitions are whole\n"), "{said}");
+        assert_eq!(open(dir.path()).1.iter().map(|p| p.damaged).collect::<Vec<_>>(), [None, None]);
+        assert_eq!(identity(dir.path()).damaged(), [tp(1)]);
     }
 
     #[test]

@@ -211,7 +211,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         ("1073741824", Some("log.segment.bytes")),
         Accepts::Between(14, i32::MAX as i64),
         "The length at which a partition's segment file is full, and the next one is begun. Less than a megabyte, which Kafka \
-         refuses since 4.0, is taken here: small segments cost files, and nothing else.",
+         refuses since 4.0, is taken here; for each 1,024 segments that a partition has, the next one may be twice as long.",
     ),
     TopicConfig {
         has_effect: false,

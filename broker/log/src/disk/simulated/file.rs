@@ -63,6 +63,7 @@ impl DiskFile for SimulatedFile {
         if let Some(byte) = garbled {
             buffer[byte] ^= 1 << (byte % 8);
         }
+        state.bytes_read += n as u64;
         Ok(n)
     }
 

@@ -71,6 +71,11 @@ impl SimulatedDisk {
         self.state().syncs
     }
 
+    /// Bytes that were read of files so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.state().bytes_read
+    }
+
     /// Crashes in the `n`-th such operation from now (0 is the next). The operation itself fails, and what it
     /// did is as unsynced as the rest.
     pub fn crash_after(&self, n: u64) {

@@ -15,6 +15,8 @@ pub(super) struct State {
     pub(super) down: bool,
     pub(super) operations: u64,
     pub(super) syncs: u64,
+    /// Bytes that were read so far.
+    pub(super) bytes_read: u64,
     pub(super) stop_at: Option<(u64, Stop)>,
     pub(super) fail_sync_at: Option<u64>,
     pub(super) faults: Faults,
@@ -46,6 +48,7 @@ impl State {
             down: false,
             operations: 0,
             syncs: 0,
+            bytes_read: 0,
             stop_at: None,
             fail_sync_at: None,
             faults: Faults::default(),
