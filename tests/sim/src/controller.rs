@@ -3,10 +3,10 @@
 
 use crate::activity::{Activity, Counts};
 use crate::checker::Invariant;
-use crate::invariants::broken_by_entry;
+use crate::invariants::{broken_by_entry, elected_uncleanly};
 use crate::plant::{self, Plant};
 use chronik_core::cluster::{Answer, Change, Endpoint, Image, Member, MetadataCommand, MetadataVersion, Outcome};
-use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, PartitionId, TopicId, TopicPartition};
+use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, MetadataOffset, PartitionId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
 
 /// A broker that is not heard for so long is fenced.
@@ -26,6 +26,8 @@ pub(crate) struct Controller {
     pub(crate) broken: Option<(Invariant, String)>,
     /// What entries did.
     pub(crate) counts: Counts,
+    /// Who is to lead without having been eligible, and in which epoch, since somebody looked last.
+    pub(crate) unclean: Vec<(TopicPartition, LeaderEpoch)>,
     plant: Option<Plant>,
     heard_us: BTreeMap<BrokerId, u64>,
     /// By broker, the last entry that took a leadership from it.
@@ -70,15 +72,20 @@ impl Controller {
         self.log.push(command);
         self.lost.extend(self.image.lost_leaderships_since(&before).into_iter().map(|id| (id, offset)));
         self.broken = self.broken.take().or_else(|| broken_by_entry(&before, &self.image));
-        self.count(&before);
+        let unclean = elected_uncleanly(&before, &self.image);
+        self.count(&before, unclean.len());
+        self.unclean.extend(unclean);
         outcome
     }
 
-    fn count(&mut self, before: &Image) {
+    fn count(&mut self, before: &Image, unclean: usize) {
+        for _ in 0..unclean {
+            self.counts.note(Activity::UncleanElection);
+        }
         for (tp, _, now) in self.image.partitions() {
             let Some(old) = before.partition(tp) else { continue };
             if let Some(elected) = now.leader.filter(|_| now.leader != old.leader) {
-                let eligible = !old.isr.contains(&elected);
+                let eligible = old.elr.contains(&elected);
                 self.counts.note(if eligible { Activity::ElectionOfEligible } else { Activity::Election });
             }
             if old.is_reassigning() && !now.is_reassigning() {
@@ -100,6 +107,7 @@ impl Controller {
         partitions: i32,
         replication_factor: i16,
         min_insync_replicas: i32,
+        unclean: bool,
     ) {
         if self.image.topics.contains_key(&topic()) {
             return;
@@ -115,7 +123,7 @@ impl Controller {
             partitions,
             replication_factor,
             assignments: BTreeMap::new(),
-            configs: BTreeMap::new(),
+            configs: unclean.then(|| ("unclean.leader.election.enable".into(), "true".into())).into_iter().collect(),
             default_min_insync_replicas: min_insync_replicas,
         });
     }

@@ -13,6 +13,9 @@ use chronik_core::replication::{IsrState, Replica};
 /// How often a broker looks whether it has heard of its successor.
 const HEARD_US: u64 = 5_000;
 
+/// So long after the last fault who was kept away comes back.
+const BACK_US: u64 = 500_000;
+
 /// How much goes wrong in a run.
 #[derive(Debug)]
 pub(crate) struct Faults {
@@ -182,8 +185,8 @@ impl World {
         }
         let partitions = ResignedPartitions::These(vec![tp]);
         let (broker, leaving, reason) = (n.id, Leaving::Copy, ResignReason::Damage);
-        let outcome =
-            self.controller.apply(MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason });
+        let command = MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason };
+        let outcome = self.controller.apply(command);
         note!(self, "b{node} p{} gives its copy up: {outcome:?}", tp.partition);
         self.counts.note(Activity::CopyGivenUp);
         true
@@ -255,7 +258,7 @@ impl World {
 
     /// A process starts if there is none.
     pub(crate) fn resume(&mut self, node: NodeId) {
-        if self.nodes[node].process.is_some() || self.gone == Some(node) {
+        if self.nodes[node].process.is_some() || self.gone == Some(node) || self.unclean.keeps_away(node) {
             return;
         }
         let rotten = self.nodes[node].rotten;
@@ -327,6 +330,9 @@ impl World {
     pub(crate) fn heal(&mut self) {
         note!(self, "nothing goes wrong any more");
         self.faults.over = true;
+        for node in self.unclean.end() {
+            self.at(self.now_us + BACK_US, Happening::Resume(node));
+        }
         self.delete_passing();
         self.end_pattern();
         self.network.cut.clear();

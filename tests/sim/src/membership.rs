@@ -130,7 +130,8 @@ impl World {
         }
         if self.rng.per_mille(200) {
             let older = self.old_producers.then_some((id, epoch));
-            self.controller.create_topic(older, self.partitions.len() as i32, self.replication_factor, self.min_insync);
+            let (partitions, unclean) = (self.partitions.len() as i32, self.unclean.by_config);
+            self.controller.create_topic(older, partitions, self.replication_factor, self.min_insync, unclean);
         }
     }
 
