@@ -88,6 +88,10 @@ activities! {
     CommittedLost,
     /// A producer had to begin anew, as what it knew to be acknowledged was lost.
     ProducerBegunAnew,
+    /// The controller failed over to another one.
+    ControllerFailover,
+    /// A command was committed, and who had proposed it did not hear of that.
+    CommittedUnheard,
     /// A leader was elected.
     Election,
     /// It was not in the ISR, but eligible.

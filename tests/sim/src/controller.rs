@@ -30,6 +30,10 @@ pub(crate) struct Controller {
     pub(crate) unclean: Vec<(TopicPartition, LeaderEpoch)>,
     plant: Option<Plant>,
     heard_us: BTreeMap<BrokerId, u64>,
+    /// Since when it is the controller.
+    since_us: u64,
+    /// Who has not applied that entry may not know of a leadership that it lost before.
+    from: MetadataOffset,
     /// By broker, the last entry that took a leadership from it.
     lost: BTreeMap<BrokerId, MetadataOffset>,
 }
@@ -76,6 +80,13 @@ impl Controller {
         self.count(&before, unclean.len());
         self.unclean.extend(unclean);
         outcome
+    }
+
+    /// Another one takes over at that time, with what the log says and nothing else.
+    pub(crate) fn begin_anew(&mut self, now_us: u64) {
+        self.heard_us.clear();
+        self.lost.clear();
+        (self.since_us, self.from) = (now_us, self.image.offset);
     }
 
     fn count(&mut self, before: &Image, unclean: usize) {
@@ -138,7 +149,7 @@ impl Controller {
             let unfenced = self.apply(MetadataCommand::Unfence { id, epoch });
             debug_assert!(unfenced.is_ok(), "its registration was just looked at");
         }
-        let knows = self.lost.get(&id).is_none_or(|lost| applied >= *lost);
+        let knows = applied >= self.lost.get(&id).copied().unwrap_or(self.from);
         knows && (!fenced || ready)
     }
 
@@ -165,13 +176,18 @@ impl Controller {
         }
     }
 
+    /// For how long a broker has not been heard by this controller. One that begins gives everybody a session.
+    fn silent_us(&self, id: BrokerId, now_us: u64) -> u64 {
+        now_us.saturating_sub(self.heard_us.get(&id).copied().unwrap_or(self.since_us))
+    }
+
     /// Fences the brokers that were not heard for a session.
     pub(crate) fn fence_silent(&mut self, now_us: u64) {
         let silent: Vec<(BrokerId, BrokerEpoch)> = self
             .image
             .brokers
             .values()
-            .filter(|b| !b.fenced && self.heard_us.get(&b.id).is_none_or(|at| now_us - at > SESSION_US))
+            .filter(|b| !b.fenced && self.silent_us(b.id, now_us) > SESSION_US)
             .filter_map(|b| Some((b.id, b.epoch?)))
             .collect();
         for (id, epoch) in silent {

@@ -127,6 +127,17 @@ impl World {
         let leads = image.partitions().any(|(_, _, p)| p.leader == Some(id));
         let leaving = if leads { Leaving::Leadership } else { Leaving::InSync };
         let command = MetadataCommand::Resign { broker: id, broker_epoch, partitions, leaving, reason };
+        if self.is_controller_away() {
+            // It hears nothing, and waits for nobody.
+            if self.commits_unheard() {
+                let outcome = self.controller.apply(command);
+                note!(self, "b{node} resigns and does not hear of it ({reason:?}, {leaving:?}): {outcome:?}");
+            }
+            if stops {
+                self.crash(node);
+            }
+            return;
+        }
         let outcome = self.controller.apply(command);
         note!(self, "b{node} resigns ({reason:?}, {leaving:?}): {outcome:?}");
         if outcome.is_ok() {
@@ -176,7 +187,7 @@ impl World {
         self.controller.image.partition(tp).is_some_and(|p| p.leader == Some(self.nodes[node].id))
     }
 
-    /// False if the controller does not hear it.
+    /// False if the controller does not hear it, or it hears nothing of the controller.
     fn resign_copy(&mut self, node: NodeId, tp: TopicPartition) -> bool {
         let n = &self.nodes[node];
         let Some(broker_epoch) = n.process.as_ref().and_then(|p| p.epoch) else { return false };
@@ -186,10 +197,14 @@ impl World {
         let partitions = ResignedPartitions::These(vec![tp]);
         let (broker, leaving, reason) = (n.id, Leaving::Copy, ResignReason::Damage);
         let command = MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason };
+        let away = self.is_controller_away();
+        if away && !self.commits_unheard() {
+            return false;
+        }
         let outcome = self.controller.apply(command);
         note!(self, "b{node} p{} gives its copy up: {outcome:?}", tp.partition);
         self.counts.note(Activity::CopyGivenUp);
-        true
+        !away
     }
 
     /// Whether the cluster counts on a broker's copy of a partition.
@@ -333,6 +348,7 @@ impl World {
         for node in self.unclean.end() {
             self.at(self.now_us + BACK_US, Happening::Resume(node));
         }
+        self.failovers.end();
         self.delete_passing();
         self.end_pattern();
         self.network.cut.clear();

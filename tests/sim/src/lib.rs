@@ -10,6 +10,7 @@ mod damage;
 mod disk_errors;
 mod elections;
 mod eras;
+mod failovers;
 mod faults;
 mod groups;
 mod invariants;

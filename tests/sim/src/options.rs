@@ -33,11 +33,13 @@ pub enum Kind {
     Outsider,
     /// Leaders that were not eligible, where nobody else could lead.
     Unclean,
+    /// A controller that another one succeeds.
+    Failovers,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Damage, Self::Patterns, Self::Outsider, Self::Unclean];
+    pub const ALL: [Self; 5] = [Self::Damage, Self::Patterns, Self::Outsider, Self::Unclean, Self::Failovers];
 }
 
 /// What the brokers keep their logs on.

@@ -92,7 +92,7 @@ impl World {
         let may_wait = |p: &Partition| p.leader.is_some() || over && !p.elr.is_empty();
         let waits = |p: &Partition| !may_wait(p) && p.replicas.iter().any(|id| image.may_lead(*id));
         let due = self.partitions.iter().any(|tp| image.partition(*tp).is_some_and(waits));
-        if !due || !decides {
+        if !due || !decides || !self.controller_takes() {
             return;
         }
         let partitions = Some(self.partitions.clone());

@@ -8,6 +8,7 @@ use crate::controller::{Controller, partitions};
 use crate::damage::Damage;
 use crate::disk_errors::DiskErrors;
 use crate::elections::Elections;
+use crate::failovers::Failovers;
 use crate::faults::Faults;
 use crate::membership::Beat;
 use crate::network::{FAST_US, Frame, Network, NodeId};
@@ -96,6 +97,8 @@ pub(crate) enum Happening {
     ElectUncleanly,
     /// A replica is left behind by the others, or alone.
     LeaveBehind,
+    /// The controller fails over.
+    Failover,
 }
 
 /// The world.
@@ -132,6 +135,7 @@ pub struct World {
     pub(crate) patterns: Patterns,
     pub(crate) outsider: Outsider,
     pub(crate) unclean: Unclean,
+    pub(crate) failovers: Failovers,
     pub(crate) checker: Checker,
     pub(crate) counts: Counts,
 }
@@ -201,6 +205,7 @@ impl World {
             patterns: Patterns::new(&options),
             outsider: Outsider::new(&options),
             unclean: Unclean::new(&options, compacts || damages),
+            failovers: Failovers::new(&options),
             counts: Counts::default(),
             rng,
             options,
@@ -229,6 +234,7 @@ impl World {
         self.first_damage();
         self.first_pattern();
         self.first_unclean();
+        self.first_failover();
     }
 
     /// Lets it happen at that time.
@@ -352,6 +358,7 @@ impl World {
             Happening::Flap(node) => self.flap(node),
             Happening::ElectUncleanly => self.elect_uncleanly(),
             Happening::LeaveBehind => self.leave_behind(),
+            Happening::Failover => self.fail_over(),
         }
     }
 }
@@ -391,7 +398,8 @@ impl World {
             | Happening::Pattern
             | Happening::Flap(_)
             | Happening::ElectUncleanly
-            | Happening::LeaveBehind => None,
+            | Happening::LeaveBehind
+            | Happening::Failover => None,
         }
     }
 }

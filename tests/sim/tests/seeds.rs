@@ -9,7 +9,7 @@ fn with_usual_faults(seed: u64) -> Options {
 
 /// Without those that are newer than the seeds which are kept below.
 fn without_newer_faults(seed: u64) -> Options {
-    Options { without: vec![Kind::Unclean], ..Options::new(seed) }
+    Options { without: vec![Kind::Unclean, Kind::Failovers], ..Options::new(seed) }
 }
 
 /// Faults of that kind among the usual ones, each of them often enough.
@@ -64,7 +64,9 @@ fn floor(activity: Activity) -> usize {
         | Activity::UncleanElection
         | Activity::EraBegun
         | Activity::CommittedLost
-        | Activity::ProducerBegunAnew => 0,
+        | Activity::ProducerBegunAnew
+        | Activity::ControllerFailover
+        | Activity::CommittedUnheard => 0,
         Activity::SendRefused => 8_000,
         Activity::SlowRead | Activity::Recovery | Activity::Fenced | Activity::IsrShrink => 1_500,
         Activity::IsrChangeLost => 300,
@@ -165,4 +167,9 @@ fn all_others_are_well_without_one_that_never_gets_well() {
 #[test]
 fn what_an_unclean_election_leaves_is_kept_as_ever() {
     with(Kind::Unclean, &[Activity::UncleanElection, Activity::EraBegun, Activity::CommittedLost]);
+}
+
+#[test]
+fn a_controller_that_begins_anew_keeps_all_rules() {
+    with(Kind::Failovers, &[Activity::ControllerFailover, Activity::CommittedUnheard]);
 }
