@@ -80,6 +80,18 @@ activities! {
     Moved,
     /// A preferred replica was elected in the place of a leader that was there.
     PreferredElected,
+    /// Somebody was elected who was not eligible, as it was asked for.
+    UncleanElection,
+    /// Who was elected so began to lead.
+    EraBegun,
+    /// It had not got all that was committed.
+    CommittedLost,
+    /// A producer had to begin anew, as what it knew to be acknowledged was lost.
+    ProducerBegunAnew,
+    /// The controller failed over to another one.
+    ControllerFailover,
+    /// A command was committed, and who had proposed it did not hear of that.
+    CommittedUnheard,
     /// A leader was elected.
     Election,
     /// It was not in the ISR, but eligible.

@@ -1,6 +1,7 @@
 //! What has been promised so far, and whether it is kept. Each promise has a file in [`crate::invariants`].
 
 use crate::compaction::Originals;
+use crate::eras::Eras;
 use crate::network::NodeId;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
@@ -52,7 +53,7 @@ pub enum Invariant {
     ReadersSeeCommitted,
     /// What is committed is on the disks of the in-sync replicas.
     InSyncHoldsCommitted,
-    /// Who is elected was in sync or eligible.
+    /// Who is elected was in sync or eligible, unless somebody has asked for another one.
     ElectedIsEligible,
     /// The controller's state does not contradict itself.
     MetadataIsSound,
@@ -120,10 +121,12 @@ pub(crate) struct Checker {
     pub(crate) removed: BTreeMap<TopicPartition, Offset>,
     /// Where each epoch starts in what is committed.
     pub(crate) epochs: BTreeMap<TopicPartition, Vec<(LeaderEpoch, Offset)>>,
-    /// How many batches of each producer are committed.
-    pub(crate) produced: BTreeMap<usize, usize>,
-    /// Where they are.
-    pub(crate) produced_at: BTreeMap<usize, Vec<Offset>>,
+    /// Which batches of each producer are committed, by their numbers, and where they are.
+    pub(crate) produced: BTreeMap<usize, Vec<(usize, Offset)>>,
+    /// What unclean elections have done.
+    pub(crate) eras: BTreeMap<TopicPartition, Eras>,
+    /// The last era that a broker's log is known to be of.
+    pub(crate) of_era: BTreeMap<(NodeId, TopicPartition), usize>,
     /// The high watermark that each process had last.
     pub(crate) high_watermarks: BTreeMap<(NodeId, TopicPartition), Offset>,
     /// Whether the topic is compacted.
@@ -167,6 +170,6 @@ impl Checker {
 
     /// Where what is committed ends.
     pub(crate) fn committed_end(&self, tp: TopicPartition) -> Offset {
-        self.committed.get(&tp).and_then(|log| log.last()).map_or(Offset::ZERO, |batch| batch.end)
+        self.committed.get(&tp).and_then(|log| log.last()).map_or(self.known_from(tp), |batch| batch.end)
     }
 }

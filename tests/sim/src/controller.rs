@@ -3,10 +3,10 @@
 
 use crate::activity::{Activity, Counts};
 use crate::checker::Invariant;
-use crate::invariants::broken_by_entry;
+use crate::invariants::{broken_by_entry, elected_uncleanly};
 use crate::plant::{self, Plant};
 use chronik_core::cluster::{Answer, Change, Endpoint, Image, Member, MetadataCommand, MetadataVersion, Outcome};
-use chronik_core::ids::{BrokerEpoch, BrokerId, MetadataOffset, PartitionId, TopicId, TopicPartition};
+use chronik_core::ids::{BrokerEpoch, BrokerId, LeaderEpoch, MetadataOffset, PartitionId, TopicId, TopicPartition};
 use std::collections::BTreeMap;
 
 /// A broker that is not heard for so long is fenced.
@@ -26,8 +26,14 @@ pub(crate) struct Controller {
     pub(crate) broken: Option<(Invariant, String)>,
     /// What entries did.
     pub(crate) counts: Counts,
+    /// Who is to lead without having been eligible, and in which epoch, since somebody looked last.
+    pub(crate) unclean: Vec<(TopicPartition, LeaderEpoch)>,
     plant: Option<Plant>,
     heard_us: BTreeMap<BrokerId, u64>,
+    /// Since when it is the controller.
+    since_us: u64,
+    /// Who has not applied that entry may not know of a leadership that it lost before.
+    from: MetadataOffset,
     /// By broker, the last entry that took a leadership from it.
     lost: BTreeMap<BrokerId, MetadataOffset>,
 }
@@ -70,15 +76,27 @@ impl Controller {
         self.log.push(command);
         self.lost.extend(self.image.lost_leaderships_since(&before).into_iter().map(|id| (id, offset)));
         self.broken = self.broken.take().or_else(|| broken_by_entry(&before, &self.image));
-        self.count(&before);
+        let unclean = elected_uncleanly(&before, &self.image);
+        self.count(&before, unclean.len());
+        self.unclean.extend(unclean);
         outcome
     }
 
-    fn count(&mut self, before: &Image) {
+    /// Another one takes over at that time, with what the log says and nothing else.
+    pub(crate) fn begin_anew(&mut self, now_us: u64) {
+        self.heard_us.clear();
+        self.lost.clear();
+        (self.since_us, self.from) = (now_us, self.image.offset);
+    }
+
+    fn count(&mut self, before: &Image, unclean: usize) {
+        for _ in 0..unclean {
+            self.counts.note(Activity::UncleanElection);
+        }
         for (tp, _, now) in self.image.partitions() {
             let Some(old) = before.partition(tp) else { continue };
             if let Some(elected) = now.leader.filter(|_| now.leader != old.leader) {
-                let eligible = !old.isr.contains(&elected);
+                let eligible = old.elr.contains(&elected);
                 self.counts.note(if eligible { Activity::ElectionOfEligible } else { Activity::Election });
             }
             if old.is_reassigning() && !now.is_reassigning() {
@@ -100,6 +118,7 @@ impl Controller {
         partitions: i32,
         replication_factor: i16,
         min_insync_replicas: i32,
+        unclean: bool,
     ) {
         if self.image.topics.contains_key(&topic()) {
             return;
@@ -115,7 +134,7 @@ impl Controller {
             partitions,
             replication_factor,
             assignments: BTreeMap::new(),
-            configs: BTreeMap::new(),
+            configs: unclean.then(|| ("unclean.leader.election.enable".into(), "true".into())).into_iter().collect(),
             default_min_insync_replicas: min_insync_replicas,
         });
     }
@@ -130,7 +149,7 @@ impl Controller {
             let unfenced = self.apply(MetadataCommand::Unfence { id, epoch });
             debug_assert!(unfenced.is_ok(), "its registration was just looked at");
         }
-        let knows = self.lost.get(&id).is_none_or(|lost| applied >= *lost);
+        let knows = applied >= self.lost.get(&id).copied().unwrap_or(self.from);
         knows && (!fenced || ready)
     }
 
@@ -157,13 +176,18 @@ impl Controller {
         }
     }
 
+    /// For how long a broker has not been heard by this controller. One that begins gives everybody a session.
+    fn silent_us(&self, id: BrokerId, now_us: u64) -> u64 {
+        now_us.saturating_sub(self.heard_us.get(&id).copied().unwrap_or(self.since_us))
+    }
+
     /// Fences the brokers that were not heard for a session.
     pub(crate) fn fence_silent(&mut self, now_us: u64) {
         let silent: Vec<(BrokerId, BrokerEpoch)> = self
             .image
             .brokers
             .values()
-            .filter(|b| !b.fenced && self.heard_us.get(&b.id).is_none_or(|at| now_us - at > SESSION_US))
+            .filter(|b| !b.fenced && self.silent_us(b.id, now_us) > SESSION_US)
             .filter_map(|b| Some((b.id, b.epoch?)))
             .collect();
         for (id, epoch) in silent {

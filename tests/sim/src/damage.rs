@@ -22,7 +22,7 @@ const GAP_US: u64 = 2_000_000;
 #[derive(Debug)]
 pub(crate) struct Damage {
     rng: Rng,
-    some: bool,
+    pub(crate) some: bool,
 }
 
 impl Damage {

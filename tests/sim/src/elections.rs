@@ -44,6 +44,9 @@ impl World {
             return;
         }
         self.next_election();
+        if !self.controller_takes() {
+            return;
+        }
         let command = MetadataCommand::ElectLeaders { partitions: None, election: Election::Preferred };
         let outcome = self.controller.apply(command);
         note!(self, "preferred replicas are to lead: {outcome:?}");

@@ -13,6 +13,9 @@ use chronik_core::replication::{IsrState, Replica};
 /// How often a broker looks whether it has heard of its successor.
 const HEARD_US: u64 = 5_000;
 
+/// So long after the last fault who was kept away comes back.
+const BACK_US: u64 = 500_000;
+
 /// How much goes wrong in a run.
 #[derive(Debug)]
 pub(crate) struct Faults {
@@ -124,6 +127,17 @@ impl World {
         let leads = image.partitions().any(|(_, _, p)| p.leader == Some(id));
         let leaving = if leads { Leaving::Leadership } else { Leaving::InSync };
         let command = MetadataCommand::Resign { broker: id, broker_epoch, partitions, leaving, reason };
+        if self.is_controller_away() {
+            // It hears nothing, and waits for nobody.
+            if self.commits_unheard() {
+                let outcome = self.controller.apply(command);
+                note!(self, "b{node} resigns and does not hear of it ({reason:?}, {leaving:?}): {outcome:?}");
+            }
+            if stops {
+                self.crash(node);
+            }
+            return;
+        }
         let outcome = self.controller.apply(command);
         note!(self, "b{node} resigns ({reason:?}, {leaving:?}): {outcome:?}");
         if outcome.is_ok() {
@@ -173,7 +187,7 @@ impl World {
         self.controller.image.partition(tp).is_some_and(|p| p.leader == Some(self.nodes[node].id))
     }
 
-    /// False if the controller does not hear it.
+    /// False if the controller does not hear it, or it hears nothing of the controller.
     fn resign_copy(&mut self, node: NodeId, tp: TopicPartition) -> bool {
         let n = &self.nodes[node];
         let Some(broker_epoch) = n.process.as_ref().and_then(|p| p.epoch) else { return false };
@@ -182,11 +196,15 @@ impl World {
         }
         let partitions = ResignedPartitions::These(vec![tp]);
         let (broker, leaving, reason) = (n.id, Leaving::Copy, ResignReason::Damage);
-        let outcome =
-            self.controller.apply(MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason });
+        let command = MetadataCommand::Resign { broker, broker_epoch, partitions, leaving, reason };
+        let away = self.is_controller_away();
+        if away && !self.commits_unheard() {
+            return false;
+        }
+        let outcome = self.controller.apply(command);
         note!(self, "b{node} p{} gives its copy up: {outcome:?}", tp.partition);
         self.counts.note(Activity::CopyGivenUp);
-        true
+        !away
     }
 
     /// Whether the cluster counts on a broker's copy of a partition.
@@ -255,7 +273,7 @@ impl World {
 
     /// A process starts if there is none.
     pub(crate) fn resume(&mut self, node: NodeId) {
-        if self.nodes[node].process.is_some() || self.gone == Some(node) {
+        if self.nodes[node].process.is_some() || self.gone == Some(node) || self.unclean.keeps_away(node) {
             return;
         }
         let rotten = self.nodes[node].rotten;
@@ -327,6 +345,10 @@ impl World {
     pub(crate) fn heal(&mut self) {
         note!(self, "nothing goes wrong any more");
         self.faults.over = true;
+        for node in self.unclean.end() {
+            self.at(self.now_us + BACK_US, Happening::Resume(node));
+        }
+        self.failovers.end();
         self.delete_passing();
         self.end_pattern();
         self.network.cut.clear();

@@ -9,6 +9,8 @@ mod controller;
 mod damage;
 mod disk_errors;
 mod elections;
+mod eras;
+mod failovers;
 mod faults;
 mod groups;
 mod invariants;
@@ -27,6 +29,7 @@ mod rng;
 mod shell;
 mod storage;
 mod trace;
+mod unclean;
 mod world;
 
 pub use activity::{Activity, Counts};

@@ -43,7 +43,7 @@ impl World {
 
     /// A broker's timer: its replicas, its connections, its heartbeat.
     pub(crate) fn tick(&mut self, node: NodeId, incarnation: u64) {
-        self.controller.fence_silent(self.now_us);
+        self.fence_silent();
         let (now, room) = (self.clock(node), self.has_room(node));
         let Some(process) = self.process(node, incarnation) else { return };
         let lease_and_room = (now < process.lease, room);
@@ -84,6 +84,10 @@ impl World {
     }
 
     fn register(&mut self, node: NodeId, incarnation: u64) {
+        let away = self.is_controller_away();
+        if away && !self.commits_unheard() {
+            return;
+        }
         let n = &mut self.nodes[node];
         let command = MetadataCommand::RegisterBroker {
             member: member(n.id),
@@ -96,7 +100,7 @@ impl World {
         n.wiped = false;
         n.damaged.clear();
         note!(self, "b{node} registers under {epoch}");
-        if !self.rng.per_mille(100) && self.hears_controller(node) {
+        if !away && !self.rng.per_mille(100) && self.hears_controller(node) {
             self.within(200, 5_000, Happening::Registered(node, incarnation, epoch));
         }
     }
@@ -112,10 +116,10 @@ impl World {
         let Beat { sent_us, applied, hangs, stalled } = beat;
         let id = self.nodes[node].id;
         let Some(epoch) = self.process(node, incarnation).and_then(|p| p.epoch) else { return };
-        if !self.reaches_controller(node) {
+        if !self.reaches_controller(node) || self.is_controller_away() {
             return;
         }
-        self.controller.fence_silent(self.now_us);
+        self.fence_silent();
         if hangs {
             self.counts.note(Activity::LeaseGivenUp);
         }
@@ -130,7 +134,8 @@ impl World {
         }
         if self.rng.per_mille(200) {
             let older = self.old_producers.then_some((id, epoch));
-            self.controller.create_topic(older, self.partitions.len() as i32, self.replication_factor, self.min_insync);
+            let (partitions, unclean) = (self.partitions.len() as i32, self.unclean.by_config);
+            self.controller.create_topic(older, partitions, self.replication_factor, self.min_insync, unclean);
         }
     }
 
@@ -301,8 +306,17 @@ impl World {
         command: MetadataCommand,
     ) {
         let MetadataCommand::AlterPartition { partition_epoch, .. } = command else { return };
+        let away = self.is_controller_away();
+        if away && !self.commits_unheard() {
+            self.alter_unheard(node, incarnation, tp, partition_epoch);
+            return;
+        }
         let outcome = self.controller.apply(command);
         note!(self, "controller: isr of p{} by b{node}: {outcome:?}", tp.partition);
+        if away {
+            self.alter_unheard(node, incarnation, tp, partition_epoch);
+            return;
+        }
         if incarnation == 0 {
             return;
         }
@@ -317,6 +331,23 @@ impl World {
                 self.at(timeout, Happening::AlterFailed(node, incarnation, tp, partition_epoch, false));
             }
             _ => {}
+        }
+    }
+
+    /// The controller is gone before it has answered.
+    fn alter_unheard(&mut self, node: NodeId, incarnation: u64, tp: TopicPartition, epoch: PartitionEpoch) {
+        // Of one that came late nobody waits for the answer.
+        if incarnation != 0 {
+            self.counts.note(Activity::IsrAnswerLost);
+            let timeout = self.now_us + ALTER_TIMEOUT_US;
+            self.at(timeout, Happening::AlterFailed(node, incarnation, tp, epoch, false));
+        }
+    }
+
+    /// Brokers that are silent are fenced, by a controller that is there.
+    fn fence_silent(&mut self) {
+        if !self.is_controller_away() {
+            self.controller.fence_silent(self.now_us);
         }
     }
 }

@@ -31,11 +31,15 @@ pub enum Kind {
     Patterns,
     /// One broker that never gets well; the others have to do without it.
     Outsider,
+    /// Leaders that were not eligible, where nobody else could lead.
+    Unclean,
+    /// A controller that another one succeeds.
+    Failovers,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Damage, Self::Patterns, Self::Outsider];
+    pub const ALL: [Self; 5] = [Self::Damage, Self::Patterns, Self::Outsider, Self::Unclean, Self::Failovers];
 }
 
 /// What the brokers keep their logs on.

@@ -50,6 +50,9 @@ impl World {
             return;
         }
         self.next_passing();
+        if self.is_controller_away() {
+            return;
+        }
         if self.passing.now.is_some() {
             self.delete_passing();
         } else {

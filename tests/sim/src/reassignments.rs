@@ -56,6 +56,9 @@ impl World {
         if replicas.as_ref().is_some_and(|r| r.len() == 1) && self.is_a_copy_doubtful() {
             return;
         }
+        if !self.controller_takes() {
+            return;
+        }
         let what = format!("{replicas:?}");
         let partitions = vec![Reassignment { partition, replicas }];
         let command = MetadataCommand::AlterPartitionReassignments { partitions, may_change_factor: true };

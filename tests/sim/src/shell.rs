@@ -9,7 +9,7 @@ use crate::world::{Happening, World, note};
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerId, Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
-use chronik_core::replication::{Command, Event, ProduceError, Replica, Ticket};
+use chronik_core::replication::{Command, Event, FollowerMessage, ProduceError, Replica, Ticket};
 use chronik_core::time::Instant;
 use chronik_log::Op;
 use std::collections::BTreeMap;
@@ -48,6 +48,7 @@ impl World {
     pub(crate) fn drain(&mut self, node: NodeId) {
         let (now, room) = (self.clock(node), self.has_room(node));
         loop {
+            self.note_unclean();
             let Some(process) = &mut self.nodes[node].process else { return };
             let Some((tp, event)) = process.inbox.pop_front() else { return };
             let Some(replica) = process.replicas.get_mut(&tp) else { continue };
@@ -70,10 +71,12 @@ impl World {
                 s.committed,
                 commands.len()
             );
+            // What a leader begins with counts, whatever it does at once.
+            self.begin_era(node, tp);
             for command in commands {
                 self.execute(node, tp, command);
             }
-            if truncated && !self.is_counted(node, tp) {
+            if truncated && !self.has_to_keep(node, tp) {
                 self.checker.high_watermarks.remove(&(node, tp));
             }
             self.check_replica(node, tp);
@@ -135,6 +138,9 @@ impl World {
                 self.within(10, slowest, Happening::Replica(node, incarnation, tp, event));
             }
             Command::ToLeader { leader, leader_epoch, stream, message } => {
+                if matches!(message, FollowerMessage::Ack { .. }) {
+                    self.checker.takes_up(node, tp, leader_epoch);
+                }
                 self.send_up(node, tp, (leader, stream), leader_epoch, message);
             }
             Command::Follow { leader } => self.follow(node, tp, leader),

@@ -8,6 +8,7 @@ use crate::controller::{Controller, partitions};
 use crate::damage::Damage;
 use crate::disk_errors::DiskErrors;
 use crate::elections::Elections;
+use crate::failovers::Failovers;
 use crate::faults::Faults;
 use crate::membership::Beat;
 use crate::network::{FAST_US, Frame, Network, NodeId};
@@ -20,6 +21,7 @@ use crate::reassignments::Reassignments;
 use crate::rng::Rng;
 use crate::storage::{ModelDisk, SimulatedLog, Storage};
 use crate::trace::Trace;
+use crate::unclean::Unclean;
 use chronik_core::cluster::MetadataCommand;
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, TopicPartition};
 use chronik_core::record::RecordBatch;
@@ -91,6 +93,12 @@ pub(crate) enum Happening {
     Pattern,
     /// A broker that does not stay up dies again.
     Flap(NodeId),
+    /// An operator looks whether partitions have leaders.
+    ElectUncleanly,
+    /// A replica is left behind by the others, or alone.
+    LeaveBehind,
+    /// The controller fails over.
+    Failover,
 }
 
 /// The world.
@@ -126,6 +134,8 @@ pub struct World {
     pub(crate) damage: Damage,
     pub(crate) patterns: Patterns,
     pub(crate) outsider: Outsider,
+    pub(crate) unclean: Unclean,
+    pub(crate) failovers: Failovers,
     pub(crate) checker: Checker,
     pub(crate) counts: Counts,
 }
@@ -165,6 +175,8 @@ impl World {
             let acks = if rng.per_mille(700) { Acks::Leader } else { Acks::None };
             producers.push(Producer::new(producers.len(), partitions[0], acks));
         }
+        let compacts = Compaction::new(options.seed, options.plant).some;
+        let damages = Damage::new(&options).some;
         let mut world = Self {
             now_us: 0,
             steps: 0,
@@ -185,13 +197,15 @@ impl World {
             faults: Faults::new(&mut rng),
             reassignments: Reassignments::new(options.seed, options.plant),
             elections: Elections::new(options.seed, options.plant),
-            checker: Checker::new(Compaction::new(options.seed, options.plant).some),
+            checker: Checker::new(compacts),
             compaction: Compaction::new(options.seed, options.plant),
             disk_errors: DiskErrors::new(options.seed, options.plant),
             passing: Passing::new(options.seed, options.plant),
             damage: Damage::new(&options),
             patterns: Patterns::new(&options),
             outsider: Outsider::new(&options),
+            unclean: Unclean::new(&options, compacts || damages),
+            failovers: Failovers::new(&options),
             counts: Counts::default(),
             rng,
             options,
@@ -219,6 +233,8 @@ impl World {
         self.first_passing();
         self.first_damage();
         self.first_pattern();
+        self.first_unclean();
+        self.first_failover();
     }
 
     /// Lets it happen at that time.
@@ -260,7 +276,8 @@ impl World {
     }
 
     fn healing_us(&self) -> u64 {
-        if self.outsider.node.is_some() { HEALING_BESIDE_US } else { HEALING_US }
+        // A copy that nobody counts on is cut back after ten seconds, and a producer waits for five.
+        if self.outsider.node.is_some() || self.unclean.some { HEALING_BESIDE_US } else { HEALING_US }
     }
 
     /// The product asserts its own rules; whatever breaks one is to be named with its seed.
@@ -339,6 +356,9 @@ impl World {
             Happening::Damage => self.damage(),
             Happening::Pattern => self.pattern(),
             Happening::Flap(node) => self.flap(node),
+            Happening::ElectUncleanly => self.elect_uncleanly(),
+            Happening::LeaveBehind => self.leave_behind(),
+            Happening::Failover => self.fail_over(),
         }
     }
 }
@@ -376,7 +396,10 @@ impl World {
             | Happening::Pass
             | Happening::Damage
             | Happening::Pattern
-            | Happening::Flap(_) => None,
+            | Happening::Flap(_)
+            | Happening::ElectUncleanly
+            | Happening::LeaveBehind
+            | Happening::Failover => None,
         }
     }
 }

@@ -49,6 +49,7 @@ pub(super) struct Leader {
 impl Leader {
     /// Takes up the leadership that `state` gives to this broker.
     pub(super) fn start(cx: &mut Context<'_>, state: &PartitionState) -> Self {
+        cx.log.lead();
         let epoch_start = cx.log.end;
         cx.log.epochs.assign(state.leader_epoch, epoch_start);
         let mut leader = Self {

@@ -18,7 +18,8 @@ pub(super) struct Log {
     pub(super) end: Offset,
     /// What is below is synced on this broker.
     pub(super) durable: Offset,
-    /// What is below is known to be committed. Never goes back.
+    /// What is below is known to be committed. Goes back only with what is cut off, and where an operator has chosen a leader
+    /// that had not got it on its disk.
     pub(super) high_watermark: Offset,
     pub(super) epochs: Epochs,
     pub(super) producers: Producers,
@@ -119,6 +120,13 @@ impl Log {
             self.high_watermark = to;
         }
         moved
+    }
+
+    /// A leadership begins. A leader that was in sync, or eligible, has on its disk what is committed. One that an operator
+    /// has chosen may know of more than that: nobody else has to have it any more, and it must not answer for it before its
+    /// disk has it.
+    pub(super) fn lead(&mut self) {
+        self.high_watermark = self.high_watermark.min(self.durable.max(self.moving_to));
     }
 
     pub(super) fn valid(&self) -> bool {

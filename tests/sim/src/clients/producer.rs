@@ -34,8 +34,10 @@ pub(crate) struct Producer {
     /// And so do their answers.
     last_answer_us: u64,
     next_sequence: i32,
-    /// Its topic is gone.
+    /// Its topic is gone, or another one has taken its place.
     over: bool,
+    /// An unclean election may have lost what was acknowledged to it.
+    may_lack: bool,
 }
 
 /// One batch of a producer's.
@@ -45,6 +47,8 @@ pub(crate) struct Batch {
     pub(crate) sent: RecordBatch,
     /// Where it was acknowledged to be.
     pub(crate) acknowledged: Option<Offset>,
+    /// An unclean election may have lost it since.
+    pub(crate) lost: bool,
     /// The connection over which it was sent first.
     first_sent_on: Option<u64>,
 }
@@ -67,6 +71,7 @@ impl Producer {
             last_answer_us: 0,
             next_sequence: 0,
             over: false,
+            may_lack: false,
         }
     }
 
@@ -95,6 +100,28 @@ impl Producer {
         self.over || self.first_open == self.batches.len()
     }
 
+    /// An unclean election may have lost these of its batches.
+    pub(crate) fn lose(&mut self, numbers: impl Iterator<Item = usize>) {
+        self.may_lack = true;
+        for number in numbers {
+            if let Some(batch) = self.batches.get_mut(number) {
+                batch.lost = true;
+            }
+        }
+    }
+
+    /// A leader has acknowledged that batch.
+    pub(crate) fn found(&mut self, number: usize) {
+        if let Some(batch) = self.batches.get_mut(number) {
+            batch.lost = false;
+        }
+    }
+
+    /// Whether it may be told that what was acknowledged before is missing.
+    pub(crate) fn may_lack(&self) -> bool {
+        self.may_lack
+    }
+
     /// Its topic is deleted.
     pub(crate) fn end(&mut self) {
         self.over = true;
@@ -106,7 +133,7 @@ impl Producer {
         }
         let batch = batch.build();
         self.next_sequence += count;
-        self.batches.push(Batch { sent: batch, acknowledged: None, first_sent_on: None });
+        self.batches.push(Batch { sent: batch, acknowledged: None, lost: false, first_sent_on: None });
     }
 }
 
@@ -205,7 +232,26 @@ impl World {
                 let first = asked.number == p.first_open;
                 note!(self, "producer {} batch {}: {error}", asked.producer, asked.number);
                 self.check_refusal(asked, error, first);
+                if first && error == ProduceError::OutOfOrderSequence {
+                    self.begin_producer_anew(asked.producer);
+                }
             }
         }
+    }
+
+    /// A producer finds that batches are missing which were acknowledged, as an unclean election has lost them: it goes on
+    /// under another id, as Kafka's does.
+    fn begin_producer_anew(&mut self, n: usize) {
+        let (next, p) = (self.producers.len(), &mut self.producers[n]);
+        if p.over || !p.may_lack {
+            return;
+        }
+        p.end();
+        p.connection += 1;
+        let anew = Producer::new(next, p.tp, p.acks);
+        note!(self, "producer {n} goes on as {next}");
+        self.counts.note(Activity::ProducerBegunAnew);
+        self.producers.push(anew);
+        self.at(self.now_us, Happening::Producer(next));
     }
 }

@@ -52,6 +52,9 @@ impl World {
     /// A reader whose position is below the log start offset goes on from there.
     fn skip_removed(&mut self, n: usize, leader: NodeId) {
         let tp = self.readers[n].tp;
+        if !self.checker.is_of_era(leader, tp) {
+            return;
+        }
         let replica = self.nodes[leader].process.as_ref().and_then(|process| process.replicas.get(&tp));
         if let Some(start) = replica.filter(|r| r.status().role == Role::Leader).map(Replica::log_start) {
             self.readers[n].position = self.readers[n].position.max(start);

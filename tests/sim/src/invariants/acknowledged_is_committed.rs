@@ -26,6 +26,7 @@ impl World {
                 format!("broker {node} acknowledges {asked:?} at {base}: {how}"),
             );
         }
+        self.producers[asked.producer].found(asked.number);
     }
 
     /// What is acknowledged with `acks=1` is on the leader's disk.
@@ -45,7 +46,8 @@ impl World {
     pub(crate) fn check_acknowledged(&mut self) {
         let mut broken = None;
         for producer in self.producers.iter().filter(|p| p.acks() == Acks::All) {
-            for batch in producer.batches() {
+            // What an unclean election may have lost was acknowledged before it.
+            for batch in producer.batches().iter().filter(|batch| !batch.lost) {
                 let Some(base) = batch.acknowledged else { continue };
                 if let Some(how) = self.missing(producer.partition(), &batch.sent, base) {
                     broken = Some(format!("an acknowledged batch is lost: {how}"));
@@ -72,7 +74,8 @@ impl World {
         let wrong = match error {
             ProduceError::InvalidProducerEpoch | ProduceError::DuplicateSequence => true,
             // Of a later batch, it says that an earlier one was not let in.
-            ProduceError::OutOfOrderSequence => first,
+            // Nor that what was acknowledged is still there after an unclean election.
+            ProduceError::OutOfOrderSequence => first && !self.producers[asked.producer].may_lack(),
             _ => false,
         };
         if wrong {

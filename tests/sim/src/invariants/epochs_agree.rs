@@ -8,6 +8,12 @@ use chronik_core::record::RecordBatch;
 
 type Epochs = [(LeaderEpoch, Offset)];
 
+/// The epochs of a log that begins there. The epoch that holds its start begins with it.
+fn beginning_at(epochs: &Epochs, start: Offset) -> Vec<(LeaderEpoch, Offset)> {
+    let before = epochs.partition_point(|(_, first)| *first <= start).saturating_sub(1);
+    epochs[before..].iter().map(|(epoch, first)| (*epoch, start.max(*first))).collect()
+}
+
 impl World {
     /// Notes where an epoch starts, when its first batch is committed.
     pub(crate) fn note_epoch(&mut self, tp: TopicPartition, batch: &RecordBatch) {
@@ -21,11 +27,15 @@ impl World {
     /// Each replica tells the same of what it takes for committed.
     pub(crate) fn check_epochs(&mut self, node: NodeId, tp: TopicPartition) {
         let Some(replica) = self.nodes[node].process.as_ref().and_then(|p| p.replicas.get(&tp)) else { return };
-        let (up_to, start) = (replica.status().committed, replica.log_start());
+        if !self.checker.is_of_era(node, tp) {
+            return;
+        }
+        let up_to = replica.status().committed.min(self.checker.committed_end(tp));
+        let start = replica.log_start();
         let (known, found) = (self.checker.epochs.get(&tp).map_or(&[][..], Vec::as_slice), replica.epochs());
-        // The epoch that holds the log's start begins with it.
-        let before = known.partition_point(|(_, first)| *first <= start).saturating_sub(1);
-        let known: Vec<_> = known[before..].iter().map(|(epoch, first)| (*epoch, start.max(*first))).collect();
+        let from = self.checker.known_from(tp);
+        let known = beginning_at(known, start.max(from));
+        let found = if from > start { beginning_at(found, from) } else { found.to_vec() };
         let (known, found) = (
             &known[..known.partition_point(|(_, first)| *first < up_to)],
             &found[..found.partition_point(|(_, first)| *first < up_to)],

@@ -29,6 +29,15 @@ impl World {
     pub(crate) fn check_read(&mut self, n: usize, node: NodeId, readable: Readable, batches: &[RecordBatch]) {
         let reader = &mut self.readers[n];
         let tp = reader.tp;
+        if !self.checker.is_of_era(node, tp) {
+            // A leader that has not heard of its end shows what was committed then, and nothing of this says how it goes on.
+            let stranger = batches.iter().map(Committed::from).find(|read| !self.checker.was_ever_committed(tp, *read));
+            if let Some(read) = stranger {
+                let how = format!("a reader of {tp} reads {read:?} from broker {node}, which was never committed");
+                self.checker.fail(Invariant::ReadersSeeCommitted, how);
+            }
+            return;
+        }
         let shown = readable.high_watermark.unwrap_or(reader.high_watermark);
         if shown < reader.high_watermark {
             let seen = reader.high_watermark;

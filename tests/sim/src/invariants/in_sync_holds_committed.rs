@@ -8,6 +8,10 @@ impl World {
     pub(crate) fn check_in_sync(&mut self) {
         let mut broken = None;
         for (tp, _, partition) in self.controller.image.partitions() {
+            // What of it is lost, its new leader will show.
+            if self.checker.awaits_era(tp) {
+                continue;
+            }
             let committed_end = self.checker.committed_end(tp);
             for id in &partition.isr {
                 let Some(node) = self.nodes.iter().position(|n| n.id == *id) else { continue };
@@ -31,7 +35,8 @@ impl World {
                     let start = log.start;
                     broken = Some(format!("broker {id} in the ISR of {tp} starts at {start} and has {begins} first"));
                 }
-                let mut agreed = self.checker.agreed.get(&(node, tp)).copied().unwrap_or(Offset::ZERO);
+                let agreed = self.checker.agreed.get(&(node, tp)).copied().unwrap_or(Offset::ZERO);
+                let mut agreed = agreed.max(self.checker.known_from(tp));
                 for batch in log.from(agreed) {
                     let found = Committed::from(batch);
                     let Some(known) = self.checker.committed_at(tp, found.base) else { break };

@@ -11,7 +11,7 @@ mod one_leader_an_epoch;
 mod producer_order;
 mod truncation;
 
-pub(crate) use elected_is_eligible::broken_by_entry;
+pub(crate) use elected_is_eligible::{broken_by_entry, elected_uncleanly};
 
 use crate::network::NodeId;
 use crate::world::World;
@@ -29,6 +29,7 @@ impl World {
 
     /// After every step.
     pub(crate) fn check_all(&mut self) {
+        self.note_unclean();
         if let Some((invariant, how)) = self.controller.broken.take() {
             self.checker.fail(invariant, how);
         }

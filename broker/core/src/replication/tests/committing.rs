@@ -1,6 +1,6 @@
 //! When the high watermark moves and who is answered by it.
 
-use super::bench::{Bench, batch, log, state};
+use super::bench::{Bench, batch, batch_at, log, state};
 use crate::ids::{BrokerId, Offset};
 use crate::replication::*;
 use crate::time::Instant;
@@ -169,4 +169,21 @@ fn a_minimum_above_the_number_of_replicas_asks_for_all_of_them() {
     b.step(leader_only);
     b.durable(2);
     assert_eq!(b.replica.high_watermark(), Some(Offset(2)), "what is acknowledged can be read");
+}
+
+/// An operator has chosen a follower that was not in sync, and that knows more to be committed than its disk has.
+#[test]
+fn who_is_chosen_by_an_operator_answers_for_nothing_that_its_disk_has_not_got() {
+    let mut b = Bench::new(log(0, &[]));
+    b.metadata(2, (3, 1), &[2]);
+    b.step(Event::LeaderConnected { leader: BrokerId(2), stream: StreamId(1) });
+    b.leader_says(3, 1, LeaderMessage::Started { high_watermark: Offset(0), log_start: Offset(0) });
+    let (from, batches) = (Offset(0), vec![batch_at(0, 2, 3)]);
+    let (high_watermark, log_start) = (Offset(2), Offset(0));
+    b.leader_says(3, 1, LeaderMessage::Batches { from, batches, high_watermark, log_start });
+    assert_eq!(b.replica.status().committed, Offset(2));
+    b.step(Event::Metadata(alone((4, 2), &[], 1)));
+    assert_eq!(b.replica.readable(b.now).map(|readable| readable.end), Some(Offset(0)));
+    b.durable(2);
+    assert_eq!(b.replica.high_watermark(), Some(Offset(2)));
 }
