@@ -198,12 +198,9 @@ fn partition_point(index: &impl DiskFile, count: u32, relative: i64) -> u32 {
 
 /// The last slot of the entry that has the `n`-th, of those before the `count`-th: it has the position.
 fn last_slot(index: &impl DiskFile, n: u32, count: u32) -> Option<Slot> {
-    let mut last = slot(index, n)?;
+    let first = slot(index, n)?;
     let more = (n + 1..count.min(n + TIMED as u32)).map_while(|n| slot(index, n));
-    for next in more.take_while(|next| next.0 == last.0) {
-        last = next;
-    }
-    Some(last)
+    Some(more.take_while(|next| next.0 == first.0).last().unwrap_or(first))
 }
 
 /// The last of the entries that know times, within `count` slots, that is wanted. What cannot be read is taken for unwanted.

@@ -119,6 +119,8 @@ fn segments_grow_where_a_partition_has_very_many() {
     // There are few again.
     let end = one_each + two_each + four_each;
     run(&mut log, Op::AdvanceStart { partition: partition(0), to: Offset(end - 1) });
-    ops(end..end + 3).into_iter().for_each(|op| run(&mut log, op));
+    for op in ops(end..end + 3) {
+        run(&mut log, op);
+    }
     assert_eq!(lengths(), [4, 1, 1, 1]);
 }

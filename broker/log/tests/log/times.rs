@@ -107,8 +107,8 @@ fn lookups_find_what_a_walk_finds(seed: u64, options: Options, steps: usize, rar
                 disk.restart();
                 log = open_with(&disk, options).0;
             }
-            3 => log.checkpoint().unwrap(),
-            4 if !stamps.is_empty() => log.reader().measure(partition(TP)).unwrap(),
+            3 => log.checkpoint().expect("the disk is whole"),
+            4 if !stamps.is_empty() => log.reader().measure(partition(TP)).expect("the disk is whole"),
             _ => {
                 let stamp = random.below(12) as i64 - 1;
                 run(&mut log, append(end, stamp, random.below(bytes) as usize));
