@@ -12,10 +12,15 @@ use crate::events::News;
 use crate::kafka::in_words;
 use crate::status;
 use chronik_crds::{ChronikCluster, PlanStatus};
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, PersistentVolumeClaim, Service};
 use kube::core::ApiResource;
 use kube::{Resource, ResourceExt};
 use tracing::info;
+
+/// So many objects of a cluster are looked at, and written, at the same time: one after another they are most of a reconcile.
+/// No more than are read at once, as each takes a connection, and many clusters may be reconciled at the same time.
+const TOGETHER: usize = 4;
 
 /// What applying a plan came to.
 pub(super) struct Applied {
@@ -44,8 +49,14 @@ impl Reconciler {
         // Before the objects: a pod that is not wanted any more goes when its volume is marked.
         let (changed, does_not_grow) = self.change_volumes(cluster, valid, plan).await?;
         wrote |= changed;
-        for desired in plan.objects.iter().filter(|desired| !desired.is_budget()) {
-            wrote |= self.write(cluster, &valid.namespace, desired).await?;
+        let others = plan.objects.iter().filter(|desired| !desired.is_budget());
+        // What pods refer to comes before the pods, and nothing else of it depends on anything else.
+        let (sets, others): (Vec<_>, Vec<_>) = others.partition(|desired| desired.makes_pods());
+        for objects in others.chunks(TOGETHER).chain(sets.chunks(1)) {
+            let writes = objects.iter().map(|desired| self.write(cluster, &valid.namespace, desired));
+            for written in join_all(writes).await {
+                wrote |= written?;
+            }
         }
         for map in &plan.deletions {
             if apply::delete::<ConfigMap>(&self.client, &valid.namespace, map, None).await? {
@@ -175,7 +186,7 @@ impl Reconciler {
                 };
             Some(Wait { action: plan::outside::ACTION.to_owned(), reason, message })
         });
-        futures::future::join_all(changed).await.into_iter().flatten().next()
+        join_all(changed).await.into_iter().flatten().next()
     }
 
     async fn take_step(
