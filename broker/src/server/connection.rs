@@ -275,10 +275,14 @@ async fn wait_unless_idle(
 /// Ends when what the client was told of brokers has passed and it is owed no answer; never if nothing passes.
 async fn passes(told: &mut Option<BoxFuture<'static, ()>>, open: &Open) {
     let Some(passed) = told else { return std::future::pending().await };
-    passed.as_mut().await;
-    // It is asked once more where a request comes before the last answer is written.
-    *passed = Box::pin(std::future::ready(()));
-    open.until_empty().await;
+    // In a box, as it would be a part of every idle connection otherwise.
+    Box::pin(async move {
+        passed.as_mut().await;
+        // It is asked once more where a request comes before the last answer is written.
+        *passed = Box::pin(std::future::ready(()));
+        open.until_empty().await;
+    })
+    .await;
 }
 
 /// What a Produce takes that waits for its answer, without its records; `None` for other requests.
