@@ -51,6 +51,15 @@ pub struct ChronikClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 
+    /// Which formats brokers write: the level of `metadata.version`; none while that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_version: Option<i32>,
+
+    /// A higher level, if all brokers know one: `chronik features upgrade` raises it to that, once none is to go back to the
+    /// release before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_metadata_version: Option<i32>,
+
     /// The properties that the operator sets, or has set and not yet reset, while brokers run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

@@ -136,6 +136,12 @@ impl Handlers {
         }
     }
 
+    /// If a client that asks where brokers are is told of each by an address that goes away with its process: what ends
+    /// when there is better to be told.
+    pub(crate) fn addresses_pass(&self, context: &RequestContext) -> Option<BoxFuture<'static, ()>> {
+        context.listener().addresses_pass(self.controller.images())
+    }
+
     /// Begins a request: what it appends is on its way to the partitions, and what it asks of a group on its way to the
     /// coordinator, when this is done; so the order of calls that wait for each other is the order in which they see it.
     /// All else is done when the reply is polled.

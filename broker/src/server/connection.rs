@@ -14,6 +14,7 @@ use crate::partitions::Reservation;
 use bytes::Bytes;
 use chronik_wire::{Decoded, ErrorCode, Request, RequestKind, WireError};
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,6 +76,8 @@ enum End {
     Stopping,
     #[error("idle")]
     Idle,
+    #[error("the client knows brokers by addresses that go away with their processes")]
+    Outdated,
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
@@ -97,7 +100,11 @@ impl End {
     fn notable(&self) -> bool {
         !matches!(
             self,
-            Self::Stopping | Self::Idle | Self::Write(_) | Self::Frame(FrameError::Closed | FrameError::Io(_))
+            Self::Stopping
+                | Self::Idle
+                | Self::Outdated
+                | Self::Write(_)
+                | Self::Frame(FrameError::Closed | FrameError::Io(_))
         )
     }
 }
@@ -158,6 +165,7 @@ async fn read_requests(
     open: &Open,
     stop: CancellationToken,
 ) -> End {
+    let mut told = None;
     loop {
         // Room in the queue comes first: while there is none, nothing is read.
         let room = tokio::select! {
@@ -173,7 +181,7 @@ async fn read_requests(
         }
         tokio::select! {
             () = stop.cancelled() => return End::Stopping,
-            got = wait_unless_idle(&mut frames, shared.idle, open) => if let Err(end) = got { return end },
+            got = wait_unless_idle(&mut frames, shared.idle, open, &mut told) => if let Err(end) = got { return end },
         }
         let next = tokio::select! {
             () = stop.cancelled() => return End::Stopping,
@@ -218,6 +226,9 @@ async fn read_requests(
         if let Some(bytes) = request.compact() {
             decoded.shrink_to(bytes);
         }
+        if header.api == RequestKind::Metadata {
+            told = shared.api.addresses_pass(&context);
+        }
         let pending = pending_bytes(&request);
         let most = (shared.rooms.total() / PENDING_PART).max(PLAIN_MIN);
         if pending.is_some_and(|bytes| bytes > most) {
@@ -239,15 +250,39 @@ async fn read_requests(
     }
 }
 
-/// Waits for a request to begin. Idle is a connection that owes no answer and gets no request.
-async fn wait_unless_idle(frames: &mut Frames<'_>, idle: Duration, open: &Open) -> Result<(), End> {
+/// Waits for a request to begin. Idle is a connection that owes no answer and gets no request; what it was told of brokers
+/// may pass as well.
+async fn wait_unless_idle(
+    frames: &mut Frames<'_>,
+    idle: Duration,
+    open: &Open,
+    told: &mut Option<BoxFuture<'static, ()>>,
+) -> Result<(), End> {
     loop {
-        match timeout(idle, frames.wait()).await {
+        let waited = tokio::select! {
+            biased;
+            waited = timeout(idle, frames.wait()) => waited,
+            () = passes(told, open) => return Err(End::Outdated),
+        };
+        match waited {
             Ok(began) => return Ok(began?),
             Err(_) if !open.is_empty() => {}
             Err(_) => return Err(End::Idle),
         }
     }
+}
+
+/// Ends when what the client was told of brokers has passed and it is owed no answer; never if nothing passes.
+async fn passes(told: &mut Option<BoxFuture<'static, ()>>, open: &Open) {
+    let Some(passed) = told else { return std::future::pending().await };
+    // In a box, as it would be a part of every idle connection otherwise.
+    Box::pin(async move {
+        passed.as_mut().await;
+        // It is asked once more where a request comes before the last answer is written.
+        *passed = Box::pin(std::future::ready(()));
+        open.until_empty().await;
+    })
+    .await;
 }
 
 /// What a Produce takes that waits for its answer, without its records; `None` for other requests.

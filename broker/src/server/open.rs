@@ -55,13 +55,18 @@ impl Open {
         self.requests.load(Ordering::Relaxed) == 0
     }
 
+    /// Waits until there is none.
+    pub(super) async fn until_empty(&self) {
+        self.until(Self::is_empty).await;
+    }
+
     /// Waits until a request of that kind (Kafka's API key) and length may be read. Short requests and Produce may be
     /// read at once. Any other waits until all requests before it on the connection are answered, as Kafka does with
     /// every request: its memory is counted, and would be taken for as long as those before it wait, or the client
     /// reads no answers.
     pub(super) async fn admit(&self, api: i16, len: usize) {
         if api != RequestKind::Produce as i16 && len > UNCOUNTED {
-            self.until(Self::is_empty).await;
+            self.until_empty().await;
         }
     }
 

@@ -199,11 +199,14 @@ fn known_permit(permit: chronik_admin::Permit) -> Permit {
 }
 
 fn facts(answer: FactsResponse) -> Facts {
+    let newer_metadata_version = newer_metadata_version(&answer);
     let partitions = answer.partitions.unwrap_or_default();
     let greatest = answer.topics.into_iter().max_by_key(|topics| topics.replication_factor);
     Facts {
         cluster: Some(answer.cluster_id).filter(|id| id != NO_CLUSTER).unwrap_or_default(),
         controller: answer.quorum.map(|quorum| quorum.leader),
+        metadata_version: answer.metadata_version,
+        newer_metadata_version,
         brokers: answer.brokers.into_iter().map(|broker| (broker.id, broker_facts(broker))).collect(),
         partitions: partitions.total,
         under_replicated: partitions.under_replicated,
@@ -213,6 +216,13 @@ fn facts(answer: FactsResponse) -> Facts {
         greatest_factor: greatest.map(|topics| (topics.replication_factor, topics.names)),
         permit: answer.permit.map(known_permit),
     }
+}
+
+/// What `metadata.version` could be raised to. A broker that never registered may be of any release, and holds nothing up.
+fn newer_metadata_version(answer: &FactsResponse) -> Option<u32> {
+    let registered = answer.brokers.iter().filter(|broker| broker.incarnation.is_some());
+    let known = registered.map(|broker| broker.max_metadata_version).min();
+    known.filter(|known| *known > answer.metadata_version)
 }
 
 fn percent(read: u64, total: u64) -> u8 {
@@ -287,6 +297,24 @@ mod tests {
             let said = facts(FactsResponse { cluster_id: id.to_owned(), ..FactsResponse::default() });
             assert_eq!(said.cluster, expected);
         }
+    }
+
+    #[test]
+    fn a_newer_metadata_version_is_one_that_all_registered_brokers_know() {
+        let said = |versions: &[(Option<&str>, u32)]| {
+            let broker = |(incarnation, most): &(Option<&str>, u32)| chronik_admin::Broker {
+                incarnation: incarnation.map(str::to_owned),
+                max_metadata_version: *most,
+                ..chronik_admin::Broker::default()
+            };
+            let brokers = versions.iter().map(broker).collect();
+            let said = facts(FactsResponse { metadata_version: 4, brokers, ..FactsResponse::default() });
+            (said.metadata_version, said.newer_metadata_version)
+        };
+        assert_eq!(said(&[(Some("a"), 6), (Some("b"), 5)]), (4, Some(5)));
+        assert_eq!(said(&[(Some("a"), 6), (Some("b"), 4)]), (4, None));
+        assert_eq!(said(&[(Some("a"), 6), (None, 0)]), (4, Some(6)));
+        assert_eq!(said(&[]), (4, None));
     }
 
     #[test]

@@ -51,6 +51,10 @@ pub struct Facts {
     pub cluster: String,
     /// The broker that leads the controller.
     pub controller: Option<i32>,
+    /// What may be written in the metadata log (`metadata.version`); 0 if that is not said.
+    pub metadata_version: u32,
+    /// The newest version of it that all registered brokers know, if that is newer.
+    pub newer_metadata_version: Option<u32>,
     /// The registered brokers, by id.
     pub brokers: BTreeMap<i32, BrokerFacts>,
     /// Partitions that exist.

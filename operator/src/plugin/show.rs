@@ -28,6 +28,14 @@ pub(super) fn cluster(cluster: &ChronikCluster) -> String {
         (None, None) if cluster.spec.paused => writeln!(text, "\nnext: nothing, as spec.paused is true"),
         (None, None) => writeln!(text, "\nnext: nothing"),
     };
+    if let (Some(level), Some(newer)) = (status.metadata_version, status.available_metadata_version) {
+        let name = cluster.name_any();
+        let _ = writeln!(
+            text,
+            "metadata version: {level}, and all brokers know {newer}; once none is to go back to the release before: kubectl \
+             chronik shell {name} -- features upgrade"
+        );
+    }
     if !status.drained_brokers.is_empty() {
         let drained = status.drained_brokers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let _ = writeln!(text, "drained: {drained}");
@@ -186,5 +194,23 @@ log.retention.ms  5      yes
             "{}",
             head(&shown)
         );
+    }
+
+    #[test]
+    fn newer_formats_are_shown_while_they_are_not_written() {
+        let shown = |status: serde_json::Value| {
+            let shown: ChronikCluster = serde_json::from_value(json!({
+                "apiVersion": "chronik.io/v1alpha1", "kind": "ChronikCluster", "metadata": { "name": "demo" },
+                "spec": { "replicas": 3, "storage": { "size": "1Gi" } }, "status": status
+            }))
+            .unwrap();
+            cluster(&shown)
+        };
+        let before = shown(json!({ "metadataVersion": 4, "availableMetadataVersion": 5 }));
+        let said = "metadata version: 4, and all brokers know 5; once none is to go back to the release before: kubectl \
+                    chronik shell demo -- features upgrade\n";
+        assert!(before.contains(said), "{before}");
+        let after = shown(json!({ "metadataVersion": 5 }));
+        assert!(!after.contains("metadata version"), "{after}");
     }
 }

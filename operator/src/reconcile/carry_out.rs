@@ -12,10 +12,15 @@ use crate::events::News;
 use crate::kafka::in_words;
 use crate::status;
 use chronik_crds::{ChronikCluster, PlanStatus};
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, PersistentVolumeClaim, Service};
 use kube::core::ApiResource;
 use kube::{Resource, ResourceExt};
 use tracing::info;
+
+/// So many objects of a cluster are looked at, and written, at the same time: one after another they are most of a reconcile.
+/// No more than are read at once, as each takes a connection, and many clusters may be reconciled at the same time.
+const TOGETHER: usize = 4;
 
 /// What applying a plan came to.
 pub(super) struct Applied {
@@ -44,9 +49,10 @@ impl Reconciler {
         // Before the objects: a pod that is not wanted any more goes when its volume is marked.
         let (changed, does_not_grow) = self.change_volumes(cluster, valid, plan).await?;
         wrote |= changed;
-        for desired in plan.objects.iter().filter(|desired| !desired.is_budget()) {
-            wrote |= self.write(cluster, &valid.namespace, desired).await?;
-        }
+        let mut made = Vec::new();
+        let written = self.write_objects(cluster, &valid.namespace, plan, &mut made).await;
+        self.publish_made(cluster, &made).await;
+        wrote |= written?;
         for map in &plan.deletions {
             if apply::delete::<ConfigMap>(&self.client, &valid.namespace, map, None).await? {
                 let resource = ApiResource::erase::<ConfigMap>(&());
@@ -77,6 +83,54 @@ impl Reconciler {
         Ok(applied)
     }
 
+    /// Makes all objects but the budget what the plan says; returns whether any was another. What was not there is added to
+    /// `made`, in words.
+    async fn write_objects(
+        &self,
+        cluster: &ChronikCluster,
+        namespace: &str,
+        plan: &Plan,
+        made: &mut Vec<String>,
+    ) -> Result<bool, ReconcileError> {
+        let mut wrote = false;
+        let others = plan.objects.iter().filter(|desired| !desired.is_budget());
+        // What pods refer to comes before the pods, and nothing else of it depends on anything else.
+        let (sets, others): (Vec<_>, Vec<_>) = others.partition(|desired| desired.makes_pods());
+        for objects in others.chunks(TOGETHER).chain(sets.chunks(1)) {
+            let writes = objects.iter().map(|desired| apply::apply(&self.client, namespace, desired));
+            let outcomes = join_all(writes).await;
+            let mut failed = None;
+            for (desired, outcome) in objects.iter().zip(outcomes) {
+                match outcome {
+                    Ok(Outcome::Created) => {
+                        let name = desired.object.name_any();
+                        self.count_change(cluster, &desired.resource, &name, Outcome::Created);
+                        made.push(format!("{} {name}", desired.resource.kind));
+                        wrote = true;
+                    }
+                    Ok(outcome) => wrote |= self.tell_of(cluster, desired, outcome).await,
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                    }
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+        }
+        Ok(wrote)
+    }
+
+    /// One Event for all objects that were made at once: a new cluster has ten, and each Event is a write.
+    async fn publish_made(&self, cluster: &ChronikCluster, made: &[String]) {
+        if made.is_empty() {
+            return;
+        }
+        let note = format!("Created {}", made.join(", "));
+        let news = News { reason: "Created".to_owned(), note, action: "Apply", ..News::default() };
+        self.events.publish(&cluster.object_ref(&()), news).await;
+    }
+
     /// Makes one object as it should be; returns whether it was another.
     pub(super) async fn write(
         &self,
@@ -85,14 +139,19 @@ impl Reconciler {
         desired: &Desired,
     ) -> Result<bool, ReconcileError> {
         let outcome = apply::apply(&self.client, namespace, desired).await?;
+        Ok(self.tell_of(cluster, desired, outcome).await)
+    }
+
+    /// Tells what was done to an object, if anything was; returns whether it was another.
+    async fn tell_of(&self, cluster: &ChronikCluster, desired: &Desired, outcome: Outcome) -> bool {
         match outcome {
-            Outcome::Unchanged => return Ok(false),
+            Outcome::Unchanged => return false,
             // What comes after it is decided again.
-            Outcome::Overtaken => return Ok(true),
+            Outcome::Overtaken => return true,
             Outcome::Created | Outcome::Updated | Outcome::Deleted => {}
         }
         self.publish_change(cluster, &desired.resource, desired.object.name_any(), outcome).await;
-        Ok(true)
+        true
     }
 
     /// Changes volumes' claims. Returns whether any was changed, or is another by now, and whether one does not grow.
@@ -175,7 +234,7 @@ impl Reconciler {
                 };
             Some(Wait { action: plan::outside::ACTION.to_owned(), reason, message })
         });
-        futures::future::join_all(changed).await.into_iter().flatten().next()
+        join_all(changed).await.into_iter().flatten().next()
     }
 
     async fn take_step(
@@ -220,11 +279,17 @@ impl Reconciler {
         Ok(Applied { wrote: false, plan, spread, refused })
     }
 
-    /// Counts, logs and publishes a change of an object.
-    async fn publish_change(&self, cluster: &ChronikCluster, resource: &ApiResource, name: String, outcome: Outcome) {
+    /// Counts and logs a change of an object.
+    fn count_change(&self, cluster: &ChronikCluster, resource: &ApiResource, name: &str, outcome: Outcome) {
         let (kind, namespace) = (&resource.kind, cluster.namespace().unwrap_or_default());
         self.metrics.wrote();
         info!(cluster = %cluster.name_any(), %namespace, %kind, object = %name, ?outcome, "applied");
+    }
+
+    /// Counts, logs and publishes a change of an object.
+    async fn publish_change(&self, cluster: &ChronikCluster, resource: &ApiResource, name: String, outcome: Outcome) {
+        self.count_change(cluster, resource, &name, outcome);
+        let (kind, namespace) = (&resource.kind, cluster.namespace().unwrap_or_default());
         let done = match outcome {
             Outcome::Created => "Created",
             Outcome::Deleted => "Deleted",

@@ -128,6 +128,8 @@ pub fn report(
         plan: outcome.plan.clone().map(|plan| plan::since(plan, before.plan.as_ref(), now)),
         operator: outcome.operator.clone(),
         image: outcome.image.clone().or_else(|| before.image.clone()),
+        metadata_version: facts.and_then(|facts| level(facts.metadata_version)),
+        available_metadata_version: facts.and_then(|facts| level(facts.newer_metadata_version?)),
         dynamic_config: outcome.config.clone().unwrap_or_else(|| before.dynamic_config.clone()),
         balanced_brokers: outcome.balanced.or(before.balanced_brokers),
         drained_brokers: outcome.drained.clone().unwrap_or_else(|| before.drained_brokers.clone()),
@@ -148,6 +150,11 @@ pub fn report(
             }),
         }),
     }
+}
+
+/// A level of `metadata.version`, if it is said.
+fn level(said: u32) -> Option<i32> {
+    i32::try_from(said).ok().filter(|level| *level > 0)
 }
 
 /// What to report where the cluster's objects could not be read: of what was reported before, nothing is known to be so

@@ -100,6 +100,26 @@ fn the_status_has_of_each_broker_whether_it_is_in_sync_and_its_replicas() {
 }
 
 #[test]
+fn the_status_says_which_formats_are_written_and_which_all_brokers_know() {
+    let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
+    let reported = |observed: &Observed| {
+        let status = first(observed, &Attempt::Applied);
+        (status.metadata_version, status.available_metadata_version)
+    };
+    assert_eq!(reported(&observed), (None, None), "brokers have not said it");
+    if let Known::Is(facts) = &mut observed.facts {
+        (facts.metadata_version, facts.newer_metadata_version) = (4, Some(5));
+    }
+    assert_eq!(reported(&observed), (Some(4), Some(5)));
+    if let Known::Is(facts) = &mut observed.facts {
+        (facts.metadata_version, facts.newer_metadata_version) = (5, None);
+    }
+    assert_eq!(reported(&observed), (Some(5), None));
+    observed.facts = Known::Unknown("no leader".to_owned());
+    assert_eq!(reported(&observed), (None, None));
+}
+
+#[test]
 fn what_a_disk_has_lost_is_remembered_while_nobody_says_it_and_is_news_once() {
     let mut observed = observed(&[PodState::Ready, PodState::Ready, PodState::Ready]);
     let mut before = first(&observed, &Attempt::Applied);

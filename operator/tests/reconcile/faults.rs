@@ -57,6 +57,23 @@ async fn an_object_that_the_api_server_does_not_answer_for_is_named() {
 }
 
 #[tokio::test]
+async fn an_object_that_is_refused_holds_up_the_pods_and_not_what_is_written_beside_it() {
+    let world = World::with_cluster(3);
+    world.server.set_policy(Some(|resource, verb, _| {
+        ((resource, verb) == ("configmaps", "patch")).then_some("no configuration today")
+    }));
+    // What is remembered is written first.
+    world.reconcile().await.unwrap();
+    assert!(matches!(world.reconcile().await, Err(ReconcileError::Apply(_))));
+    assert!(world.condition("Degraded")["message"].as_str().unwrap().contains("no configuration today"));
+    assert!(world.server.get("services", "demo-bootstrap").is_some());
+    assert!(world.server.all("statefulsets").is_empty(), "its pods would lack their configuration");
+    world.server.set_policy(None);
+    world.run_until_idle().await;
+    assert_eq!(world.pods().len(), 3);
+}
+
+#[tokio::test]
 async fn an_object_that_somebody_else_writes_at_the_same_time_is_no_fault() {
     let world = World::with_cluster(3);
     world.run_until_idle().await;

@@ -35,6 +35,20 @@ async fn a_new_cluster_is_made_and_then_nothing_is_written_any_more() {
     assert_eq!(world.server.writes(), Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn what_is_made_at_once_is_told_of_in_one_event() {
+    let world = World::with_cluster(3);
+    world.run_until_idle().await;
+    let events = world.server.all("events");
+    let made = events.iter().filter(|event| event["reason"] == "Created").collect::<Vec<_>>();
+    let notes = made.iter().map(|event| event["note"].as_str().unwrap()).collect::<Vec<_>>().join("|");
+    // The budget of disruptions is written before anything else.
+    assert_eq!(made.len(), 2, "{notes}");
+    for object in ["PodDisruptionBudget demo", "ServiceAccount demo", "Service demo-broker-2", "StatefulSet demo"] {
+        assert!(notes.contains(object), "{notes}");
+    }
+}
+
 /// Reconciles a change to its end; returns the order in which pods were replaced, and checks that one is away at most.
 async fn rolled(world: &World) -> Vec<String> {
     let mut order = Vec::new();

@@ -87,6 +87,37 @@ async fn the_host_that_outlives_a_process_is_told_once_that_process_has_run_for_
     assert!(restarted.elapsed() >= after, "advertised after {:?}", restarted.elapsed());
 }
 
+#[tokio::test]
+async fn who_was_told_addresses_alone_has_to_ask_again_when_there_are_hosts_that_last() {
+    let lasting = Arc::new(LastingHosts::new("lasting-{id}", Duration::from_millis(1500)));
+    let cluster = Cluster::start_with(|config| config.lasting_hosts = Some(lasting)).await;
+    cluster.topic("t", 1);
+    let mut asks_again = Client::connect(cluster.address).await;
+    let mut never_asks = Client::connect(cluster.address).await;
+    let mut outside_client = Client::connect(cluster.external).await;
+    advertise(&cluster, 0);
+    metadata(&mut outside_client, 12).await;
+    never_asks.ask(0, &m::ApiVersionsRequest::default()).await;
+    // Each ends in its own time.
+    let mut early = Vec::new();
+    for _ in 0..8 {
+        early.push(Client::connect(cluster.address).await);
+    }
+    let at_first: Vec<Named> = [0, 1].map(|id| (id, format!("broker-{id}"), 9092)).into();
+    for client in early.iter_mut().chain([&mut asks_again]) {
+        assert_eq!(metadata(client, 12).await.0, at_first);
+    }
+    let lasts: Vec<Named> = [0, 1].map(|id| (id, format!("lasting-{id}"), 9092)).into();
+    until_advertised(&mut asks_again, &lasts).await;
+    for client in &mut early {
+        assert_eq!(client.receive().await, None, "it was not asked anything");
+    }
+    // Nobody else is sent away.
+    assert_eq!(metadata(&mut asks_again, 12).await.0, lasts);
+    assert_eq!(metadata(&mut outside_client, 12).await.0, vec![outside(0)]);
+    never_asks.ask(0, &m::ApiVersionsRequest::default()).await;
+}
+
 async fn until_advertised(client: &mut Client, expected: &[Named]) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while metadata(client, 12).await.0 != expected {

@@ -60,6 +60,11 @@ impl Desired {
     pub fn is_budget(&self) -> bool {
         self.resource.kind == "PodDisruptionBudget"
     }
+
+    /// Whether it makes pods.
+    pub fn makes_pods(&self) -> bool {
+        self.resource.kind == "StatefulSet"
+    }
 }
 
 /// What of the objects depends on what there is, and not on the spec alone.
