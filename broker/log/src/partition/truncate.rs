@@ -93,8 +93,11 @@ impl<D: Disk> Store<D> {
         let gone_from = if cut.damaged { left.max(cut.segment + 1) } else { left };
         state.segments[left..gone_from].iter().for_each(|segment| self.files.forget(segment.uid));
         let gone = state.segments[gone_from..].to_vec();
+        // While the write-ahead log is applied again, the start may have been moved behind all that there is only so that none
+        // of it is read: a log that really began anew is told of elsewhere (see `history`).
+        let anew = cut.end < state.start && (to >= state.start || !self.recovering());
         // Readers first: from here on nobody looks at the bytes that go.
-        if cut.end < state.start {
+        if anew {
             shared.soft().begin_at(cut.end, None);
         } else {
             shared.soft().cut(cut.end);
