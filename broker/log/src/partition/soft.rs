@@ -147,7 +147,7 @@ impl Soft {
         self.obsolete.extend(gone.iter().filter(|s| s.is_file()).map(|s| s.at));
         // A producer's last batches before the cut may have been forgotten for those that go.
         self.recent = Producers::of_part();
-        (self.known_from, self.end) = (to, to);
+        (self.known_from, self.end, self.bytes) = (to, to, 0);
         self.forgotten = self.forgotten.min(to);
         self.generation += 1;
     }
@@ -479,7 +479,8 @@ pub(crate) fn verify_snapshot<D: Disk>(
 fn due(shared: &Shared) -> Option<Due> {
     let soft = shared.soft();
     let base = soft.snapshots.last()?;
-    (soft.bytes > 0 && base.at == soft.known_from).then(|| Due {
+    // One at the same place would be written over the file that the durable checkpoint names.
+    (soft.bytes > 0 && base.at == soft.known_from && soft.end > base.at).then(|| Due {
         base: base.clone(),
         recent: soft.recent.clone(),
         at: soft.end,

@@ -1,6 +1,6 @@
 //! A log's start moves, and what lies before it never comes back.
 
-use crate::common::{batch, partition, produced, run, tiny};
+use crate::common::{batch, content, partition, produced, run, tiny};
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::producers::Producers;
@@ -284,5 +284,33 @@ fn producers_before_a_cut_are_known_after_a_kill_also_if_the_start_has_moved_to_
         disk.restart();
         let known = ids(&open_without_checkpoints(&disk));
         assert_eq!(known, (0..6).chain(later).collect::<Vec<i64>>());
+    }
+}
+
+#[test]
+fn a_snapshot_that_the_checkpoint_names_is_not_written_again_where_the_log_was_cut_back_to_it() {
+    let by = |id: i64, bytes| {
+        let batch = produced(&batch(id, 1, 1, bytes, id as u64), id, 0);
+        Op::Append { partition: partition(TP), batch }
+    };
+    let folder = Path::new("/d/partitions").join(partition(TP).to_string());
+    let path = folder.join(format!("{:020}.snapshot", 50));
+    for point in 0.. {
+        let disk = SimulatedDisk::new(1);
+        let mut log = open_without_checkpoints(&disk);
+        (0..50).for_each(|id| run(&mut log, by(id, 40)));
+        log.checkpoint().unwrap();
+        let before = content(&disk, &path);
+        // As many bytes as make another snapshot due.
+        run(&mut log, by(50, 4000));
+        run(&mut log, Op::Truncate { partition: partition(TP), to: Offset(50) });
+        disk.kill_after(point);
+        let complete = log.checkpoint().is_ok();
+        drop(log);
+        disk.restart();
+        assert_eq!(content(&disk, &path), before, "killed in operation {point}");
+        if complete {
+            break;
+        }
     }
 }
