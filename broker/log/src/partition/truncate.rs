@@ -152,11 +152,12 @@ impl<D: Disk> Store<D> {
         producers: &Bytes,
         dirty: &mut Dirty,
     ) -> Result<(), LogError> {
-        self.advance_start(tp, at, dirty)?;
+        // What it removes may find no room to leave: the log begins there all the same.
+        let advanced = self.advance_start(tp, at, dirty);
         if let Some(shared) = self.partition(tp).filter(|shared| shared.read().end == at) {
             shared.soft().begin_at(at, Some(producers));
         }
-        Ok(())
+        advanced
     }
 
     /// Takes the files of segments that nobody refers to any more out of use.

@@ -4,7 +4,7 @@ use crate::common::{batch, content, partition, produced, run, tiny};
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::producers::Producers;
-use chronik_log::{Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk};
+use chronik_log::{Call, Fault, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk};
 use std::path::Path;
 
 const TP: u8 = 0;
@@ -313,4 +313,18 @@ fn a_snapshot_that_the_checkpoint_names_is_not_written_again_where_the_log_was_c
             break;
         }
     }
+}
+
+#[test]
+fn where_a_log_begins_anew_others_producers_are_known_though_its_files_find_no_room_to_leave() {
+    let (_, producers) = producers(2);
+    let (disk, mut log) = written(1);
+    let begin = [Op::BeginAt { partition: partition(TP), at: Offset(500), producers }];
+    log.commit(&begin).unwrap();
+    // It can be neither renamed nor removed.
+    disk.fail_after(Call::Rename, 0, Fault::Full);
+    disk.fail_after(Call::Remove, 0, Fault::Full);
+    log.apply(&begin).unwrap();
+    assert!(segments(&disk) > 0, "they are there");
+    assert_eq!((state(&log.reader()), ids(&log)), ((500, 500), vec![0, 1]));
 }

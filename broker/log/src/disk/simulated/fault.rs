@@ -20,6 +20,8 @@ pub enum Call {
     Rename,
     /// Creating a directory that is not there.
     CreateDir,
+    /// Removing a file.
+    Remove,
 }
 
 /// What it fails with.
