@@ -9,7 +9,7 @@
 //! few, so that a truncation reads one segment at most. Between two snapshots only the producers that wrote are kept in
 //! memory. A snapshot that cannot be read costs more reading, and nothing else.
 
-use super::{ReadError, folder};
+use super::{ReadError, folder, stay_if_full};
 use crate::at_once::{several_at_once, syncs_at_once};
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::error::{IoContext, LogError};
@@ -363,7 +363,7 @@ impl<D: Disk> Store<D> {
         for at in unneeded {
             let name = snapshot_name(*at);
             if !shared.soft().has_file(&name) {
-                self.set_out(&folder(&self.root, tp), &name, self.next_uid())?;
+                stay_if_full(tp, self.set_out(&folder(&self.root, tp), &name, self.next_uid()))?;
             }
         }
         shared.soft().obsolete.retain(|at| !unneeded.contains(at));

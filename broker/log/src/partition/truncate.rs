@@ -34,6 +34,18 @@ impl Cut {
     }
 }
 
+/// Lets files stay that a full disk has no room to take out of use: nothing refers to them any more, and the next start
+/// removes them.
+pub(crate) fn stay_if_full(tp: TopicPartition, done: Result<(), LogError>) -> Result<(), LogError> {
+    match done {
+        Err(error) if error.is_full() => {
+            tracing::warn!(partition = %tp, %error, "no room to take files out of use: they stay until the next start");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 impl<D: Disk> Store<D> {
     /// Removes all batches that hold offsets from `to` on; a batch that begins before `to` goes as a whole.
     /// If a recovery finds damage in the way, the log ends before it, and counts as damaged; what is damaged stays in the
@@ -183,7 +195,7 @@ impl<D: Disk> Store<D> {
             // After a truncation, another one may have its name.
             let has_name = |s: &Segment| s.log_name() == segment.log_name();
             if !shared.read().segments.iter().any(has_name) {
-                self.discard(*tp, std::slice::from_ref(segment), dirty)?;
+                stay_if_full(*tp, self.discard(*tp, std::slice::from_ref(segment), dirty))?;
             }
         }
         Ok(())
