@@ -11,7 +11,7 @@
 
 use super::{ReadError, folder, stay_if_full};
 use crate::at_once::{several_at_once, syncs_at_once};
-use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::disk::{Disk, DiskFile, is_full, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::format::{Format, PREFIX};
 use crate::store::{Shared, Store};
@@ -413,7 +413,7 @@ impl<D: Disk> Store<D> {
         match write() {
             Ok(()) => Ok(Some(Content::File(bytes.len() as u64))),
             Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+            Err(LogError::Io { source, .. }) if is_full(&source) => {
                 shared.soft().obsolete.push(at);
                 Ok(None)
             }

@@ -420,3 +420,14 @@ fn a_checkpoint_is_made_also_where_a_snapshot_finds_no_room_to_leave() {
     assert_eq!(recovered[0].end, Offset(50));
     assert!(!has_snapshot(&disk), "the next start takes it out of use");
 }
+
+#[test]
+fn a_snapshot_that_a_quota_has_no_room_for_is_taken_by_the_next_checkpoint() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = written_by_many(&disk);
+    disk.fail_after(Call::Create, 0, Fault::OverQuota);
+    log.checkpoint().unwrap();
+    assert!(!has_snapshot(&disk));
+    log.checkpoint().unwrap();
+    assert!(has_snapshot(&disk));
+}
