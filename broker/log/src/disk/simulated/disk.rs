@@ -164,6 +164,8 @@ impl Disk for SimulatedDisk {
         if state.names.get(dir) != Some(&Node::Dir) {
             return state.alive().and(Err(io::ErrorKind::NotFound.into()));
         }
+        state.alive()?;
+        state.faults.check(Call::SyncDir)?;
         if state.stops_now().is_some() {
             return state.operate(|_| Ok(()));
         }

@@ -22,6 +22,8 @@ pub enum Call {
     CreateDir,
     /// Removing a file.
     Remove,
+    /// Making a directory's entries durable.
+    SyncDir,
 }
 
 /// What it fails with.
