@@ -9,7 +9,7 @@ use crate::Op;
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::once::Once;
-use crate::partition::Dirty;
+use crate::partition::{Dirty, stay_if_full};
 use crate::store::Store;
 use chronik_core::ids::{Offset, TopicPartition};
 use chronik_core::record::RecordBatch;
@@ -141,13 +141,8 @@ pub(crate) fn apply_ops<D: Disk>(
             }
             Op::Append { .. } => Ok(()),
         };
-        match done {
-            // The partition's state comes first, and the next start removes files that nothing refers to.
-            Err(error) if error.is_full() => {
-                tracing::warn!(partition = %tp, %error, "no room to take files out of use: they stay until the next start");
-            }
-            other => other?,
-        }
+        // The partition's state comes first.
+        stay_if_full(tp, done)?;
     }
     for (tp, batches) in waiting {
         match once.take(tp) {

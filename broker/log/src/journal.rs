@@ -170,7 +170,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Replaces all records by these, atomically. An error is final, but for want of room: then nothing was replaced.
+    /// Replaces all records by these, atomically. An error is final, but for want of room ([`LogError::is_full`]): then
+    /// nothing was replaced.
     pub fn rewrite(&mut self, records: &[&[u8]]) -> Result<(), LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);
@@ -268,7 +269,8 @@ fn write_new<D: Disk>(disk: &D, path: &Path, generation: u64, records: &[&[u8]])
     file.sync_data().during("sync", &new)?;
     disk.rename(&new, path).during("rename", &new)?;
     let dir = path.parent().unwrap_or(Path::new("."));
-    disk.sync_dir(dir).during("sync", dir)?;
+    // The old file has no name any more, and a power cut may give it back: whatever the reason, nobody may write to either.
+    disk.sync_dir(dir).during(SYNC, dir)?;
     Ok(New { file, end, allocated: end + ahead.len() as u64 })
 }
 

@@ -285,6 +285,10 @@ fn restore_checkpointed<D: Disk>(
     for (tp, checkpoint_end, _) in &known {
         let history = histories.get(tp).filter(|h| h.referenced.is_empty());
         if let Some((end, start)) = history.and_then(History::limits) {
+            // Before the start is moved behind all of it: what is known of producers at the end of what is left stays.
+            if let Some(shared) = store.partition(*tp) {
+                shared.soft().cut(end);
+            }
             // When nothing is left between them, nothing of it may be on the disk either.
             let start = if start < end { start } else { start.max(*checkpoint_end) };
             store.advance_start(*tp, start, dirty)?;

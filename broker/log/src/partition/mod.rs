@@ -30,6 +30,7 @@ pub(crate) use read::{Cursor as SegmentCursor, Failure, tail_batches};
 pub(crate) use soft::{Content, Snapshot, Soft, verify_snapshot};
 pub use times::SegmentInfo;
 pub(crate) use times::Times;
+pub(crate) use truncate::stay_if_full;
 
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::BatchHeader;

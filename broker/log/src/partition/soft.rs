@@ -9,9 +9,9 @@
 //! few, so that a truncation reads one segment at most. Between two snapshots only the producers that wrote are kept in
 //! memory. A snapshot that cannot be read costs more reading, and nothing else.
 
-use super::{ReadError, folder};
+use super::{ReadError, folder, stay_if_full};
 use crate::at_once::{several_at_once, syncs_at_once};
-use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::disk::{Disk, DiskFile, is_full, read_exact_at};
 use crate::error::{IoContext, LogError};
 use crate::format::{Format, PREFIX};
 use crate::store::{Shared, Store};
@@ -27,7 +27,7 @@ const FORMAT: Format = Format { name: "snapshot of a partition", family: *b"CSN"
 const INLINE: usize = 512;
 /// The newest snapshots that are kept, whatever their distance.
 const NEWEST: usize = 3;
-/// How often what is known is put together again because the log was cut meanwhile.
+/// How often what is known is put together again because the log was cut meanwhile, or a snapshot was taken.
 const ATTEMPTS: usize = 16;
 
 /// The snapshot in which nobody is known, which is the first one of most logs: they share it.
@@ -147,7 +147,7 @@ impl Soft {
         self.obsolete.extend(gone.iter().filter(|s| s.is_file()).map(|s| s.at));
         // A producer's last batches before the cut may have been forgotten for those that go.
         self.recent = Producers::of_part();
-        (self.known_from, self.end) = (to, to);
+        (self.known_from, self.end, self.bytes) = (to, to, 0);
         self.forgotten = self.forgotten.min(to);
         self.generation += 1;
     }
@@ -242,6 +242,11 @@ struct Due {
 impl<D: Disk> Store<D> {
     /// The producers as of the applied end: from memory and the newest snapshot, as far as that suffices.
     pub(crate) fn producers(&self, tp: TopicPartition) -> Result<Producers, ReadError> {
+        self.producers_while(tp, || {})
+    }
+
+    /// The same; `meanwhile` is what others do between what is read of the disk and what is taken of memory.
+    fn producers_while(&self, tp: TopicPartition, meanwhile: impl Fn()) -> Result<Producers, ReadError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -267,8 +272,11 @@ impl<D: Disk> Store<D> {
                     between.observe(header);
                 });
             }
+            meanwhile();
             let mut soft = shared.soft();
-            if soft.generation != generation && attempt < ATTEMPTS {
+            // Where a snapshot was taken meanwhile, memory has forgotten what is in it, and nothing was read of that.
+            let is_as_it_was = soft.generation == generation && soft.known_from == known_from;
+            if !is_as_it_was && attempt < ATTEMPTS {
                 continue;
             }
             scanned?;
@@ -279,7 +287,7 @@ impl<D: Disk> Store<D> {
             between.extend(&soft.recent);
             known.extend(&between);
             known.forget_before(soft.forgotten);
-            if soft.generation == generation && known_at != Some(known_from) {
+            if is_as_it_was && known_at != Some(known_from) {
                 soft.fill(known_at, from, between, bytes);
             }
             return Ok(known);
@@ -363,7 +371,7 @@ impl<D: Disk> Store<D> {
         for at in unneeded {
             let name = snapshot_name(*at);
             if !shared.soft().has_file(&name) {
-                self.set_out(&folder(&self.root, tp), &name, self.next_uid())?;
+                stay_if_full(tp, self.set_out(&folder(&self.root, tp), &name, self.next_uid()))?;
             }
         }
         shared.soft().obsolete.retain(|at| !unneeded.contains(at));
@@ -413,7 +421,7 @@ impl<D: Disk> Store<D> {
         match write() {
             Ok(()) => Ok(Some(Content::File(bytes.len() as u64))),
             Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+            Err(LogError::Io { source, .. }) if is_full(&source) => {
                 shared.soft().obsolete.push(at);
                 Ok(None)
             }
@@ -479,7 +487,8 @@ pub(crate) fn verify_snapshot<D: Disk>(
 fn due(shared: &Shared) -> Option<Due> {
     let soft = shared.soft();
     let base = soft.snapshots.last()?;
-    (soft.bytes > 0 && base.at == soft.known_from).then(|| Due {
+    // One at the same place would be written over the file that the durable checkpoint names.
+    (soft.bytes > 0 && base.at == soft.known_from && soft.end > base.at).then(|| Due {
         base: base.clone(),
         recent: soft.recent.clone(),
         at: soft.end,
@@ -498,6 +507,28 @@ fn decode(bytes: &[u8], at: Offset, expiration_ms: i64) -> Option<Producers> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Log, Op, Options, SimulatedDisk};
+    use chronik_core::ids::{LeaderEpoch, PartitionId, TopicId};
+    use chronik_core::record::testing::BatchBuilder;
+    use std::path::Path;
+
+    #[test]
+    fn those_in_a_snapshot_that_is_taken_while_producers_are_asked_for_are_known() {
+        let disk = SimulatedDisk::new(1);
+        let (mut log, _) = Log::open(disk, Path::new("/d"), Options::default()).expect("it opens");
+        let tp = TopicPartition { topic: TopicId::default(), partition: PartitionId(0) };
+        for id in 0..2 {
+            let batch = BatchBuilder::new(1).payload(10).producer(id, 0, 0).build();
+            let batch = batch.assign(Offset(id), LeaderEpoch(1));
+            let op = [Op::Append { partition: tp, batch }];
+            log.commit(&op).and_then(|()| log.apply(&op)).expect("the disk is whole");
+        }
+        let (store, shared) = (&log.store, log.store.partition(tp).expect("it is there"));
+        let take = || store.take_snapshot(tp, &shared).expect("the disk is whole");
+        let known = store.producers_while(tp, take).expect("it can be read");
+        assert_eq!(known.iter().map(|p| p.id.0).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(shared.soft().snapshots.last().map(|s| s.at), Some(Offset(2)), "it was taken");
+    }
 
     #[test]
     fn snapshots_take_no_more_room_than_they_need_and_that_of_nobody_is_there_once() {

@@ -34,6 +34,18 @@ impl Cut {
     }
 }
 
+/// Lets files stay that a full disk has no room to take out of use: nothing refers to them any more, and the next start
+/// removes them.
+pub(crate) fn stay_if_full(tp: TopicPartition, done: Result<(), LogError>) -> Result<(), LogError> {
+    match done {
+        Err(error) if error.is_full() => {
+            tracing::warn!(partition = %tp, %error, "no room to take files out of use: they stay until the next start");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 impl<D: Disk> Store<D> {
     /// Removes all batches that hold offsets from `to` on; a batch that begins before `to` goes as a whole.
     /// If a recovery finds damage in the way, the log ends before it, and counts as damaged; what is damaged stays in the
@@ -93,8 +105,11 @@ impl<D: Disk> Store<D> {
         let gone_from = if cut.damaged { left.max(cut.segment + 1) } else { left };
         state.segments[left..gone_from].iter().for_each(|segment| self.files.forget(segment.uid));
         let gone = state.segments[gone_from..].to_vec();
+        // While the write-ahead log is applied again, the start may have been moved behind all that there is only so that none
+        // of it is read: a log that really began anew is told of elsewhere (see `history`).
+        let anew = cut.end < state.start && (to >= state.start || !self.recovering());
         // Readers first: from here on nobody looks at the bytes that go.
-        if cut.end < state.start {
+        if anew {
             shared.soft().begin_at(cut.end, None);
         } else {
             shared.soft().cut(cut.end);
@@ -149,11 +164,12 @@ impl<D: Disk> Store<D> {
         producers: &Bytes,
         dirty: &mut Dirty,
     ) -> Result<(), LogError> {
-        self.advance_start(tp, at, dirty)?;
+        // What it removes may find no room to leave: the log begins there all the same.
+        let advanced = self.advance_start(tp, at, dirty);
         if let Some(shared) = self.partition(tp).filter(|shared| shared.read().end == at) {
             shared.soft().begin_at(at, Some(producers));
         }
-        Ok(())
+        advanced
     }
 
     /// Takes the files of segments that nobody refers to any more out of use.
@@ -179,7 +195,7 @@ impl<D: Disk> Store<D> {
             // After a truncation, another one may have its name.
             let has_name = |s: &Segment| s.log_name() == segment.log_name();
             if !shared.read().segments.iter().any(has_name) {
-                self.discard(*tp, std::slice::from_ref(segment), dirty)?;
+                stay_if_full(*tp, self.discard(*tp, std::slice::from_ref(segment), dirty))?;
             }
         }
         Ok(())

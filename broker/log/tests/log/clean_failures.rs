@@ -233,3 +233,29 @@ fn whatever_call_fails_once_nothing_is_lost() {
         }
     }
 }
+
+#[test]
+fn a_log_goes_on_where_what_compaction_has_replaced_finds_no_room_to_leave() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = written(&disk, 60);
+    log.checkpoint().unwrap();
+    let before = records(&log);
+    clean(&log, &spec(i64::MAX)).unwrap();
+    let folder = Path::new("/broker/data/partitions").join(partition(TP).to_string());
+    let files = || {
+        let files = disk.files().into_iter().map(|(path, _)| path);
+        files.filter(|path| path.starts_with(&folder) && path.extension().is_some_and(|kind| kind == "log")).count()
+    };
+    let segments = log.reader().segments(partition(TP)).unwrap().len();
+    assert!(files() > segments, "what is replaced is there until a checkpoint says so");
+    // The first of them can be neither renamed, behind the checkpoint itself, nor removed.
+    disk.fail_after(Call::Rename, 1, Fault::Full);
+    disk.fail_after(Call::Remove, 0, Fault::Full);
+    log.checkpoint().unwrap();
+    assert_eq!(files(), segments + 1, "it stays");
+    check(&before, &records(&log), "before the next start");
+    drop(log);
+    let (mut log, _) = open(&disk);
+    check(&before, &records(&log), "after the next start");
+    check_files(&disk, &mut log, "after the next start");
+}

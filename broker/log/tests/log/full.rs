@@ -2,7 +2,7 @@
 //! there is room.
 
 use crate::clean::spec;
-use crate::common::{Model, Workload, batch, partition, tiny};
+use crate::common::{Model, Workload, batch, partition, produced, run, tiny};
 use chronik_core::compaction::Footprint;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::record::Compression;
@@ -386,4 +386,48 @@ fn compaction_takes_no_more_room_than_it_may_and_what_it_replaced_leaves_on_the_
     assert!(cleaned.is_ok() && least >= 100_000, "{cleaned:?}, {least} bytes were left");
     let (stopped, least) = clean_what_fills_the_disk(false);
     assert!(matches!(stopped, Err(CleanError::Stopped)) && least >= 100_000, "{stopped:?}, {least} bytes were left");
+}
+
+/// A log of fifty producers: their snapshot is in a file. There are no checkpoints but those that are asked for.
+fn written_by_many(disk: &SimulatedDisk) -> Log<SimulatedDisk> {
+    let options = Options { checkpoint_bytes: 1 << 20, ..tiny() };
+    let (mut log, _) = Log::open(disk.clone(), Path::new(DIR), options).expect("an empty disk");
+    for id in 0..50 {
+        let batch = produced(&batch(id, 1, 1, 40, 0), id, 0);
+        run(&mut log, Op::Append { partition: partition(0), batch });
+    }
+    log
+}
+
+fn has_snapshot(disk: &SimulatedDisk) -> bool {
+    disk.files().iter().any(|(path, _)| path.extension().is_some_and(|kind| kind == "snapshot"))
+}
+
+#[test]
+fn a_checkpoint_is_made_also_where_a_snapshot_finds_no_room_to_leave() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = written_by_many(&disk);
+    log.checkpoint().unwrap();
+    run(&mut log, Op::Truncate { partition: partition(0), to: Offset(49) });
+    // It can be neither renamed, behind the checkpoint itself, nor removed.
+    disk.fail_after(Call::Rename, 1, Fault::Full);
+    disk.fail_after(Call::Remove, 0, Fault::Full);
+    log.checkpoint().unwrap();
+    assert!(has_snapshot(&disk), "it stays");
+    run(&mut log, append(0, 49, 100));
+    drop(log);
+    let (_, recovered) = Log::open(disk.clone(), Path::new(DIR), tiny()).expect("it recovers");
+    assert_eq!(recovered[0].end, Offset(50));
+    assert!(!has_snapshot(&disk), "the next start takes it out of use");
+}
+
+#[test]
+fn a_snapshot_that_a_quota_has_no_room_for_is_taken_by_the_next_checkpoint() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = written_by_many(&disk);
+    disk.fail_after(Call::Create, 0, Fault::OverQuota);
+    log.checkpoint().unwrap();
+    assert!(!has_snapshot(&disk));
+    log.checkpoint().unwrap();
+    assert!(has_snapshot(&disk));
 }

@@ -1,6 +1,6 @@
 //! The journal holds what it said is durable, whatever the disk does.
 
-use chronik_log::{Disk, Journal, LogError, RealDisk, SimulatedDisk};
+use chronik_log::{Call, Disk, Fault, Journal, LogError, RealDisk, SimulatedDisk};
 use std::path::Path;
 
 const DIR: &str = "/broker/metadata";
@@ -111,6 +111,20 @@ fn a_failed_sync_is_final() {
     disk.crash();
     disk.restart();
     assert_eq!(open(&disk).unwrap().1, [b"one".to_vec()]);
+}
+
+#[test]
+fn a_rewrite_that_has_its_name_and_is_not_durable_is_final_also_for_want_of_room() {
+    let disk = SimulatedDisk::new(1);
+    let (mut journal, _) = open(&disk).unwrap();
+    journal.append(&[b"one"]).unwrap();
+    disk.fail_after(Call::SyncDir, 0, Fault::Full);
+    let failed = journal.rewrite(&[b"two"]).unwrap_err();
+    assert!(!failed.is_full(), "it is not to be tried again: {failed}");
+    // It would go to the old file, which has no name.
+    assert!(matches!(journal.append(&[b"three"]), Err(LogError::Poisoned)));
+    drop(journal);
+    assert_eq!(open(&disk).unwrap().1, [b"two".to_vec()]);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! A log's start moves, and what lies before it never comes back.
 
-use crate::common::{batch, partition, produced, run, tiny};
+use crate::common::{batch, content, partition, produced, run, tiny};
 use bytes::Bytes;
 use chronik_core::ids::{LeaderEpoch, Offset, TopicPartition};
 use chronik_core::producers::Producers;
-use chronik_log::{Log, LogError, LogReader, Op, ReadError, RecoveredPartition, SimulatedDisk};
+use chronik_log::{Call, Fault, Log, LogError, LogReader, Op, Options, ReadError, RecoveredPartition, SimulatedDisk};
 use std::path::Path;
 
 const TP: u8 = 0;
@@ -41,6 +41,17 @@ fn bases(reader: &LogReader<SimulatedDisk>, tp: TopicPartition, from: i64) -> Ve
     let read = reader.read(tp, Offset(from), Offset(i64::MAX), 1).expect("it can be read");
     assert_eq!(read.first().map(|b| b.header().base_offset.0), bases.first().copied());
     bases
+}
+
+/// The ids of the producers that are known.
+fn ids(log: &Log<SimulatedDisk>) -> Vec<i64> {
+    log.reader().producers(partition(TP)).expect("it can be read").iter().map(|p| p.id.0).collect()
+}
+
+/// With no checkpoint but those that are asked for.
+fn open_without_checkpoints(disk: &SimulatedDisk) -> Log<SimulatedDisk> {
+    let options = Options { checkpoint_bytes: 1 << 20, ..tiny() };
+    Log::open(disk.clone(), Path::new("/d"), options).expect("it opens").0
 }
 
 fn segments(disk: &SimulatedDisk) -> usize {
@@ -229,9 +240,6 @@ fn a_moved_start_holds_wherever_the_process_or_the_power_ends() {
 
 #[test]
 fn producers_that_are_forgotten_do_not_come_back_with_the_next_snapshot() {
-    let ids = |log: &Log<SimulatedDisk>| -> Vec<i64> {
-        log.reader().producers(partition(TP)).expect("it can be read").iter().map(|p| p.id.0).collect()
-    };
     let write = |log: &mut Log<SimulatedDisk>, ids: std::ops::Range<i64>| {
         for id in ids {
             run(log, Op::Append { partition: partition(TP), batch: produced(&batch(id, 1, 1, 40, id as u64), id, 0) });
@@ -253,4 +261,70 @@ fn producers_that_are_forgotten_do_not_come_back_with_the_next_snapshot() {
     run(&mut log, Op::Truncate { partition: partition(TP), to: Offset(60) });
     let known = ids(&log);
     assert!(known.ends_with(&(50..60).collect::<Vec<_>>()), "{known:?}");
+}
+
+#[test]
+fn producers_before_a_cut_are_known_after_a_kill_also_if_the_start_has_moved_to_the_cut_or_past_it() {
+    let by = |base: i64, id: i64| {
+        let batch = produced(&batch(base, 1, 10, 300, id as u64), id, 0);
+        Op::Append { partition: partition(TP), batch }
+    };
+    let cut = || Op::Truncate { partition: partition(TP), to: Offset(60) };
+    let past_it = (vec![cut(), by(60, 26), by(70, 27), advance(70)], vec![26, 27]);
+    let to_it = (vec![advance(60), cut()], vec![]);
+    for (ops, later) in [past_it, to_it] {
+        let disk = SimulatedDisk::new(1);
+        let mut log = open_without_checkpoints(&disk);
+        (0..6).for_each(|n| run(&mut log, by(10 * n, n)));
+        log.checkpoint().unwrap();
+        (6..10).for_each(|n| run(&mut log, by(10 * n, n)));
+        log.checkpoint().unwrap();
+        ops.into_iter().for_each(|op| run(&mut log, op));
+        drop(log);
+        disk.restart();
+        let known = ids(&open_without_checkpoints(&disk));
+        assert_eq!(known, (0..6).chain(later).collect::<Vec<i64>>());
+    }
+}
+
+#[test]
+fn a_snapshot_that_the_checkpoint_names_is_not_written_again_where_the_log_was_cut_back_to_it() {
+    let by = |id: i64, bytes| {
+        let batch = produced(&batch(id, 1, 1, bytes, id as u64), id, 0);
+        Op::Append { partition: partition(TP), batch }
+    };
+    let folder = Path::new("/d/partitions").join(partition(TP).to_string());
+    let path = folder.join(format!("{:020}.snapshot", 50));
+    for point in 0.. {
+        let disk = SimulatedDisk::new(1);
+        let mut log = open_without_checkpoints(&disk);
+        (0..50).for_each(|id| run(&mut log, by(id, 40)));
+        log.checkpoint().unwrap();
+        let before = content(&disk, &path);
+        // As many bytes as make another snapshot due.
+        run(&mut log, by(50, 4000));
+        run(&mut log, Op::Truncate { partition: partition(TP), to: Offset(50) });
+        disk.kill_after(point);
+        let complete = log.checkpoint().is_ok();
+        drop(log);
+        disk.restart();
+        assert_eq!(content(&disk, &path), before, "killed in operation {point}");
+        if complete {
+            break;
+        }
+    }
+}
+
+#[test]
+fn where_a_log_begins_anew_others_producers_are_known_though_its_files_find_no_room_to_leave() {
+    let (_, producers) = producers(2);
+    let (disk, mut log) = written(1);
+    let begin = [Op::BeginAt { partition: partition(TP), at: Offset(500), producers }];
+    log.commit(&begin).unwrap();
+    // It can be neither renamed nor removed.
+    disk.fail_after(Call::Rename, 0, Fault::Full);
+    disk.fail_after(Call::Remove, 0, Fault::Full);
+    log.apply(&begin).unwrap();
+    assert!(segments(&disk) > 0, "they are there");
+    assert_eq!((state(&log.reader()), ids(&log)), ((500, 500), vec![0, 1]));
 }

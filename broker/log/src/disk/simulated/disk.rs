@@ -78,10 +78,14 @@ impl Disk for SimulatedDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         match state.names.get(path) {
-            Some(Node::File(_)) => state.operate(|s| {
-                s.change_name(NameChange::Remove(path.to_path_buf()));
-                Ok(())
-            }),
+            Some(Node::File(_)) => {
+                state.alive()?;
+                state.faults.check(Call::Remove)?;
+                state.operate(|s| {
+                    s.change_name(NameChange::Remove(path.to_path_buf()));
+                    Ok(())
+                })
+            }
             _ => state.alive().and(Err(io::ErrorKind::NotFound.into())),
         }
     }
@@ -160,6 +164,8 @@ impl Disk for SimulatedDisk {
         if state.names.get(dir) != Some(&Node::Dir) {
             return state.alive().and(Err(io::ErrorKind::NotFound.into()));
         }
+        state.alive()?;
+        state.faults.check(Call::SyncDir)?;
         if state.stops_now().is_some() {
             return state.operate(|_| Ok(()));
         }

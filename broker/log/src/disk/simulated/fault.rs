@@ -20,6 +20,10 @@ pub enum Call {
     Rename,
     /// Creating a directory that is not there.
     CreateDir,
+    /// Removing a file.
+    Remove,
+    /// Making a directory's entries durable.
+    SyncDir,
 }
 
 /// What it fails with.
@@ -29,6 +33,8 @@ pub enum Fault {
     Broken,
     /// ENOSPC.
     Full,
+    /// EDQUOT.
+    OverQuota,
     /// Of a read: EIO, and one of the sectors read stays unreadable until something is written to it.
     Lasting,
     /// Of a read: it succeeds, with one bit of it wrong. The next one gets what is there.
@@ -41,6 +47,7 @@ impl Fault {
     pub(super) fn error(self) -> io::Error {
         match self {
             Self::Full => rustix::io::Errno::NOSPC.into(),
+            Self::OverQuota => rustix::io::Errno::DQUOT.into(),
             Self::Broken | Self::Lasting | Self::Garbled | Self::Reset => rustix::io::Errno::IO.into(),
         }
     }
