@@ -184,9 +184,9 @@ def made_again():
     def write_one(value):
         outcomes = []
         producer.produce(topic, value, partition=0, on_delivery=lambda *outcome: outcomes.append(outcome))
-        producer.flush(5)
+        producer.flush(recreated.WRITE_S)
         if not outcomes:
-            raise TimeoutError("not acknowledged after 5 s")
+            raise TimeoutError(f"not acknowledged after {recreated.WRITE_S} s")
         ((error, message),) = outcomes
         if error is not None:
             raise KafkaException(error)
@@ -200,7 +200,14 @@ def made_again():
             # The producer has asked for it, which creates it too.
             same(error.args[0].code(), KafkaError.TOPIC_ALREADY_EXISTS)
 
-    recreated.goes_on(write_one, remake, lambda count: [message.value() for message in read(topic, count)])
+    def log_end():
+        producer.flush(PATIENCE_S)
+        asker = consumer()
+        offset = asker.get_watermark_offsets(TopicPartition(topic, 0), timeout=PATIENCE_S)[1]
+        asker.close()
+        return offset
+
+    recreated.goes_on(write_one, remake, log_end, lambda count: [message.value() for message in read(topic, count)])
 
 
 for kind in COMPRESSIONS:

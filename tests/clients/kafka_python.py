@@ -176,8 +176,16 @@ def made_again():
         except TopicAlreadyExistsError:
             pass  # The producer has asked for it, which creates it too.
 
-    write_one = lambda value: producer.send(topic, value, partition=0).get(timeout=5).offset
-    recreated.goes_on(write_one, remake, lambda count: [record.value for record in read(topic, count)])
+    def log_end():
+        producer.flush(timeout=PATIENCE_S)
+        partition = TopicPartition(topic, 0)
+        asker = consumer()
+        offset = asker.end_offsets([partition])[partition]
+        asker.close()
+        return offset
+
+    write_one = lambda value: producer.send(topic, value, partition=0).get(timeout=recreated.WRITE_S).offset
+    recreated.goes_on(write_one, remake, log_end, lambda count: [record.value for record in read(topic, count)])
     producer.close()
 
 

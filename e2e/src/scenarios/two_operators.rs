@@ -34,8 +34,9 @@ pub(super) fn run(environment: &Environment, timeline: &Timeline) -> anyhow::Res
         handed_over(environment, timeline, &brokers, &second, &note)
     });
     // Others need it, whatever became of this one.
-    scale(1)?;
+    let scaled = scale(1);
     let back = given.and_then(|()| {
+        scaled?;
         first.wait_rolled_out(OPERATOR)?;
         stands_off(&brokers, &mine, &other)?;
         ensure!(holder(&brokers)? == *other, "the first operator has taken the cluster back");
@@ -85,9 +86,15 @@ fn handed_over(
     note: &str,
 ) -> anyhow::Result<()> {
     let former = holder(brokers)?;
-    let before = looks(second)?;
-    brokers.patch(r#"{"config":{"log.retention.ms":"86400000"}}"#)?;
-    until("another look of the second operator", || Ok((looks(second)? > before).then_some(())))?;
+    let change = |retention: &str| brokers.patch(&format!(r#"{{"config":{{"log.retention.ms":"{retention}"}}}}"#));
+    change("86400000")?;
+    // The first look that ends now may have begun before that change; the second has not. Each follows a change of its own, or
+    // it might have ended before it was waited for, and no other would come.
+    for retention in ["86400001", "86400002"] {
+        let before = looks(second)?;
+        change(retention)?;
+        until("another look of the second operator", || Ok((looks(second)? > before).then_some(())))?;
+    }
     ensure!(!is_followed(brokers)? && holder(brokers)? == former, "the second operator acts on another one's cluster");
     timeline.say("the first one is gone, and the second leaves the cluster alone all the same");
 

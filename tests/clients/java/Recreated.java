@@ -6,6 +6,7 @@ import java.util.Map;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
@@ -25,6 +26,7 @@ public class Recreated {
     /** A client may wait for its metadata; one that has stopped for good is what this is about. */
     private static final Duration GOES_ON = Duration.ofSeconds(15);
     private static final Duration PATIENCE = Duration.ofSeconds(30);
+    private static final Duration PAUSE = Duration.ofMillis(10);
     private static final String TOPIC = "java-recreated";
     private static final String CHECK = "a topic is made again under an idempotent producer";
 
@@ -51,26 +53,39 @@ public class Recreated {
     private static void check(String bootstrap) throws Exception {
         Map<String, Object> settings = Map.of("bootstrap.servers", bootstrap);
         StringSerializer text = new StringSerializer();
-        try (Admin admin = Admin.create(settings);
-                KafkaProducer<String, String> producer = new KafkaProducer<>(settings, text, text)) {
-            create(admin);
-            Thread writer = new Thread(() -> write(producer));
-            writer.setDaemon(true);
-            writer.start();
-            until("records in the first topic", PATIENCE, () -> acknowledged.size() > BEFORE);
-            int before = acknowledged.size();
-            admin.deleteTopics(List.of(TOPIC)).all().get(PATIENCE.toSeconds(), TimeUnit.SECONDS);
+        try (Admin admin = Admin.create(settings)) {
+            KafkaProducer<String, String> producer = new KafkaProducer<>(settings, text, text);
+            List<Acknowledged> taken;
             try {
-                create(admin);
-            } catch (ExecutionException error) {
-                // The producer has asked for it, which creates it too.
-                if (!(error.getCause() instanceof TopicExistsException)) throw error;
+                taken = remake(admin, producer);
+            } finally {
+                ended = true;
+                // One that has stopped for good would keep the failure waiting until its records time out.
+                producer.close(Duration.ofSeconds(1));
             }
-            until("records in the second topic", GOES_ON, () -> since(before).size() >= AFTER);
-            ended = true;
-            writer.join();
-            compare(since(before), settings);
+            compare(taken, settings);
         }
+    }
+
+    /** Deletes the topic and makes it again while the producer writes. What was acknowledged in the second one. */
+    private static List<Acknowledged> remake(Admin admin, KafkaProducer<String, String> producer) throws Exception {
+        create(admin);
+        Thread writer = new Thread(() -> write(producer));
+        writer.setDaemon(true);
+        writer.start();
+        until("records in the first topic", PATIENCE, () -> acknowledged.size() > BEFORE);
+        int before = acknowledged.size();
+        admin.deleteTopics(List.of(TOPIC)).all().get(PATIENCE.toSeconds(), TimeUnit.SECONDS);
+        try {
+            create(admin);
+        } catch (ExecutionException error) {
+            // The producer has asked for it, which creates it too.
+            if (!(error.getCause() instanceof TopicExistsException)) throw error;
+        }
+        until("records in the second topic", GOES_ON, () -> since(before).size() >= AFTER);
+        ended = true;
+        writer.join();
+        return since(before);
     }
 
     private static void create(Admin admin) throws Exception {
@@ -87,6 +102,7 @@ public class Recreated {
                 acknowledged.add(new Acknowledged(value, offset));
             } catch (Exception error) {
                 failure = error;
+                LockSupport.parkNanos(PAUSE.toNanos());
             }
         }
     }
@@ -131,7 +147,7 @@ public class Recreated {
             if (System.nanoTime() > deadline) {
                 throw new IllegalStateException("no " + what + " within " + patience + "; the last error: " + failure);
             }
-            Thread.sleep(10);
+            Thread.sleep(PAUSE.toMillis());
         }
     }
 }

@@ -6,9 +6,10 @@
 
 use super::classic::ClassicGroup;
 use super::consumer::{ConsumerGroup, Refusal};
+use super::event::Ticket;
 use super::group::{Group, GroupKind};
-use super::request::JoinGroup;
-use super::response::GroupError;
+use super::request::{Client, JoinGroup};
+use super::response::{GroupError, Response};
 use super::step::Step;
 use super::timers::Timer;
 use crate::cluster::Image;
@@ -76,22 +77,41 @@ impl Group {
     }
 
     /// A static member that used the consumer protocol comes back with the classic one. If it was the last of its kind
-    /// the others go on in a classic group. Whether it takes the place in the consumer group first, as nobody has to do
-    /// anything else then than before; otherwise the others are to join the classic group as it does.
-    pub(super) fn release_replaced(&mut self, id: &Arc<str>, join: &JoinGroup, step: &mut Step<'_>) -> bool {
+    /// the others go on in a classic group. When nobody has to do anything else then than before, it takes the place in
+    /// the consumer group first, and then leads the classic one: true is returned, as it has been answered. Otherwise
+    /// the others are to join the classic group as it does.
+    pub(super) fn replace_last_consumer(
+        &mut self,
+        id: &Arc<str>,
+        join: &JoinGroup,
+        client: &Client,
+        random: u128,
+        ticket: Ticket,
+        step: &mut Step<'_>,
+    ) -> bool {
         let GroupKind::Consumer(consumer) = &mut self.kind else { return false };
         let Some(before) = consumer.replaces_consumer(&join.member) else { return false };
         if !consumer.is_last_of_consumer_protocol(&before) || !step.config.migration_policy.allows_downgrade() {
             return false;
         }
         if consumer.is_undisturbed_by(&before, join) {
+            // A refusal has changed nothing, and is told when it is refused again.
+            let joined = consumer.within(step, |group, context| group.join(join, client, random, context));
+            let Ok(joined) = joined else { return false };
+            let member = joined.member_id.clone();
+            self.downgrade(id, Some(&member), step);
+            let answer = match &self.kind {
+                GroupKind::Classic(classic) => classic.joined(&member, classic.is_leader(&member)),
+                GroupKind::Consumer(_) => joined,
+            };
+            step.reply_when_committed(ticket, Response::JoinGroup(answer));
             return true;
         }
         consumer.within(step, |group, context| group.fence(&before, context));
         if consumer.is_empty() {
             self.become_classic(id, step);
         } else {
-            self.downgrade(id, false, step);
+            self.downgrade(id, None, step);
         }
         false
     }
@@ -102,22 +122,22 @@ impl Group {
             GroupKind::Classic(classic) => classic.timer(timer, step),
             GroupKind::Consumer(consumer) => consumer.timer(timer, step),
         }
-        self.downgrade(id, false, step);
+        self.downgrade(id, None, step);
     }
 
     /// Once all members use the classic protocol the group becomes a classic one. They join it again, unless nobody has
-    /// gone (`all_stay`) and each has what it is to have.
-    pub(super) fn downgrade(&mut self, id: &Arc<str>, all_stay: bool, step: &mut Step<'_>) {
+    /// gone, each has what it is to have, and one (`leader`) is about to be told that it leads.
+    pub(super) fn downgrade(&mut self, id: &Arc<str>, leader: Option<&Arc<str>>, step: &mut Step<'_>) {
         let GroupKind::Consumer(consumer) = &mut self.kind else { return };
         if !consumer.has_classic_members_alone(step.config) {
             return;
         }
         let nothing = Image::default();
         let (generation, members) = consumer.classic_members(step.image.unwrap_or(&nothing));
-        let settled = all_stay && consumer.is_settled();
+        let leader = leader.filter(|_| consumer.is_settled());
         consumer.within(step, ConsumerGroup::delete);
         let mut classic = ClassicGroup::new(id);
-        classic.take_over(generation, members, settled, step);
+        classic.take_over(generation, members, leader, step);
         self.kind = GroupKind::Classic(Box::new(classic));
     }
 }

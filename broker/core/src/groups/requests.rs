@@ -22,7 +22,6 @@ impl Group {
         ticket: Ticket,
         step: &mut Step<'_>,
     ) {
-        let mut all_stay = false;
         match request {
             Request::OffsetCommit(commit) => self.commit(commit, ticket, step),
             Request::OffsetFetch { member, topics, .. } => {
@@ -41,8 +40,9 @@ impl Group {
             Request::DeleteGroup(_) => step.reply(ticket, Response::DeleteGroup(Err(GroupError::NonEmptyGroup))),
             Request::JoinGroup(ref join) => {
                 self.become_classic(id, step);
-                all_stay = self.release_replaced(id, join, step);
-                self.protocol_request(request, client, random, ticket, step);
+                if !self.replace_last_consumer(id, join, client, random, ticket, step) {
+                    self.protocol_request(request, client, random, ticket, step);
+                }
             }
             Request::ConsumerGroupHeartbeat(ref heartbeat) if heartbeat.member_epoch == 0 => {
                 if let Err(refused) = may_found(heartbeat, step.config) {
@@ -56,7 +56,7 @@ impl Group {
             }
             request => self.protocol_request(request, client, random, ticket, step),
         }
-        self.downgrade(id, all_stay, step);
+        self.downgrade(id, None, step);
     }
 
     /// A request of one of the protocols.

@@ -70,13 +70,13 @@ impl ClassicGroup {
         self.delete(step);
     }
 
-    /// Takes the members of a consumer group over. They are written down, and are to join, unless all is `settled`: then
-    /// they go on with what they have been assigned.
+    /// Takes the members of a consumer group over. They are written down, and are to join; with a `leader` they go on
+    /// with what they have been assigned, and it has to hear that it leads, or nobody would notice new partitions.
     pub(in crate::groups) fn take_over(
         &mut self,
         generation: i32,
         members: Vec<(GroupMemberValue, ClassicMemberMetadata)>,
-        settled: bool,
+        leader: Option<&Arc<str>>,
         step: &mut Step<'_>,
     ) {
         self.generation = generation;
@@ -90,9 +90,9 @@ impl ClassicGroup {
             member.protocols = classic.supported_protocols;
             self.members.insert(id, member);
         }
-        self.leader = self.members.keys().next().cloned();
+        self.leader = leader.or(self.members.keys().next()).cloned();
         self.protocol = self.select_protocol();
-        if !settled {
+        if leader.is_none() {
             // Written without a leader, the group is one that is to rebalance when it is loaded.
             self.leader = None;
         }
@@ -103,7 +103,7 @@ impl ClassicGroup {
         for id in &ids {
             self.start_session(id, step);
         }
-        if !settled {
+        if leader.is_none() {
             self.prepare_rebalance(step);
         }
     }

@@ -228,7 +228,7 @@ impl ClassicGroup {
         if self.members.contains_key(member) { Ok(()) } else { Err(GroupError::UnknownMemberId) }
     }
 
-    fn is_leader(&self, member: &str) -> bool {
+    pub(super) fn is_leader(&self, member: &str) -> bool {
         self.leader.as_deref() == Some(member)
     }
 

@@ -154,7 +154,7 @@ impl ClassicGroup {
     }
 
     /// The JoinGroup answer of a member.
-    pub(super) fn joined(&self, member: &Arc<str>, skip_assignment: bool) -> JoinedGroup {
+    pub(in crate::groups) fn joined(&self, member: &Arc<str>, skip_assignment: bool) -> JoinedGroup {
         JoinedGroup {
             error: None,
             generation: self.generation,

@@ -107,7 +107,10 @@ impl ConsumerGroup {
         context: &StepContext<'_>,
     ) -> Result<Sender, Refusal> {
         let max = context.config.consumer_max_size;
-        if self.members.len() >= max && !self.members.contains_key(&request.member_id) {
+        // Who takes the place of another makes the group no larger.
+        let static_before = request.instance_id.as_ref().and_then(|instance| self.static_members.get(instance));
+        let is_more = static_before.is_none() && !self.members.contains_key(&request.member_id);
+        if is_more && self.members.len() >= max {
             let text = format!("The consumer group has reached its maximum capacity of {max} members.");
             return Err((GroupError::GroupMaxSizeReached, Some(text)));
         }

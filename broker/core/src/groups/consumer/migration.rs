@@ -87,7 +87,8 @@ impl ConsumerGroup {
 
     /// Whether a classic static member can take the place of `before`, the last one of the consumer protocol, and nobody
     /// else notices when the group becomes a classic one: all others have what they are to have, the subscription stays,
-    /// and all name the same protocol first, which each takes for the group's.
+    /// and all name the same protocol first, which each takes for the group's. Its client has to know that one who leads
+    /// need not assign (KIP-814).
     pub(in crate::groups) fn is_undisturbed_by(&self, before: &str, join: &JoinGroup) -> bool {
         let Some(replaced) = self.members.get(before) else { return false };
         let Some((protocol, metadata)) = join.protocols.first() else { return false };
@@ -98,7 +99,8 @@ impl ConsumerGroup {
             member.is_reconciled_to(self.epoch) && first.is_some_and(|(name, _)| name == protocol)
         };
         let mut others = self.members.iter().filter(|(id, _)| ***id != *before);
-        same_names && replaced.regex().is_none() && !self.refresh.topics && others.all(|(_, member)| goes_on(member))
+        let same_topics = same_names && replaced.regex().is_none() && !self.refresh.topics;
+        join.supports_skipping_assignment && same_topics && others.all(|(_, member)| goes_on(member))
     }
 
     /// Whether every member has what it is to have.

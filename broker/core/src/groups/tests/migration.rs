@@ -10,6 +10,12 @@ use crate::groups::response::ConsumerGroupHeartbeat as Answer;
 /// A bench whose topic `t` has two partitions.
 pub(super) fn bench() -> Bench {
     let mut bench = Bench::new();
+    partitioned(&mut bench, 2);
+    bench
+}
+
+/// Lets the topic `t` have so many partitions.
+fn partitioned(bench: &mut Bench, count: usize) {
     let mut image = image(&[("t", 1)]);
     let partition = crate::cluster::Partition {
         adding: Box::default(),
@@ -22,11 +28,10 @@ pub(super) fn bench() -> Bench {
         partition_epoch: crate::ids::PartitionEpoch(0),
     };
     if let Some(topic) = image.topics.get_mut(&topic_id(1)) {
-        topic.partitions = std::iter::repeat_n(partition, 2).collect();
+        topic.partitions = std::iter::repeat_n(partition, count).collect();
     }
     bench.image = Some(image.clone());
     bench.event(Event::Metadata(image));
-    bench
 }
 
 pub(super) fn beat(epoch: i32, owned: &[i32]) -> ConsumerGroupHeartbeat {
@@ -64,7 +69,9 @@ pub(super) fn partitions(answer: &Answer) -> Vec<i32> {
 
 /// A classic group of one cooperative member that owns both partitions; its id.
 fn classic_owner(bench: &mut Bench) -> Arc<str> {
-    let required = bench.join_group(join("g", ""));
+    // Its id begins with this: it is the first of all, and leads where no other member is chosen.
+    let ticket = bench.send_as("0", Request::JoinGroup(join("g", "")));
+    let required = bench.joined(ticket);
     let joined = bench.join_group(join("g", &required.member_id));
     let mut request = sync("g", &joined.member_id, joined.generation, &[]);
     request.assignments = vec![(joined.member_id.clone(), assignment(1, &[("t".into(), vec![0, 1])]))];
@@ -173,6 +180,11 @@ fn nobody_joins_again_when_the_last_consumer_comes_back_as_a_static_classic_memb
         let (old, kept, given) = one_of_each(&mut bench);
         let joined = bench.join_group(classic_again());
         assert_eq!((joined.error, joined.generation), (None, 2));
+        // It leads, and has to know the members and their topics, but not to assign.
+        assert_eq!((&joined.leader, joined.skip_assignment), (&joined.member_id, true));
+        let mut members: Vec<_> = joined.members.iter().map(|member| &member.member_id).collect();
+        members.sort_unstable();
+        assert_eq!(members, [&old, &joined.member_id]);
         if fails_over {
             bench.fail_over();
         }
@@ -186,16 +198,67 @@ fn nobody_joins_again_when_the_last_consumer_comes_back_as_a_static_classic_memb
 }
 
 #[test]
-fn all_join_again_when_the_last_consumer_comes_back_with_another_subscription_or_protocol() {
+fn who_came_back_as_the_static_leader_can_have_new_partitions_assigned() {
+    for fails_over in [false, true] {
+        let mut bench = bench();
+        let (old, kept, given) = one_of_each(&mut bench);
+        let leader = bench.join_group(classic_again()).member_id;
+        synced_partitions(&mut bench, &leader, 2).expect("synced");
+        if fails_over {
+            bench.fail_over();
+        }
+        partitioned(&mut bench, 3);
+        assert_eq!(bench.heartbeat("g", &old, 2), Ok(()), "the topics of a classic group are its leader's concern");
+        // As its client does when it sees that there are more partitions than it knew when it began to lead.
+        let waiting = bench.send(Request::JoinGroup(classic_leader(&leader, &[given])));
+        assert_eq!(bench.state("g"), "PreparingRebalance");
+        assert_eq!(bench.heartbeat("g", &old, 2), Err(GroupError::RebalanceInProgress));
+        bench.send(Request::JoinGroup(rejoin(&old, &[kept])));
+        let joined = bench.joined(waiting);
+        assert_eq!((joined.error, joined.generation, &joined.leader), (None, 3, &leader));
+        assert_eq!((joined.skip_assignment, joined.members.len()), (false, 2));
+    }
+}
+
+/// JoinGroup of the static member, which has an id now and owns those partitions.
+fn classic_leader(id: &str, owned: &[i32]) -> JoinGroup {
+    let mut request = rejoin(id, owned);
+    request.member.instance_id = Some("i".into());
+    request
+}
+
+#[test]
+fn a_static_member_that_is_alone_goes_on_with_what_it_has_and_leads_when_it_comes_back_as_a_classic_one() {
+    let mut bench = bench();
+    let alone = ConsumerGroupHeartbeat { instance_id: Some("i".into()), ..beat(0, &[]) };
+    assert_eq!(partitions(&heartbeat(&mut bench, alone).expect("joined")), [0, 1]);
+    let joined = bench.join_group(classic_again());
+    assert_eq!((joined.error, joined.generation, joined.skip_assignment), (None, 2, true));
+    assert_eq!((&joined.leader, bench.state("g")), (&joined.member_id, "Stable"));
+    let assigned = synced_partitions(&mut bench, &joined.member_id, 2);
+    assert_eq!(assigned, Ok(vec![("t".into(), vec![0, 1])]));
+    partitioned(&mut bench, 3);
+    let again = bench.join_group(classic_leader(&joined.member_id, &[0, 1]));
+    assert_eq!((again.error, again.generation, again.skip_assignment), (None, 3, false));
+    assert_eq!(again.leader, joined.member_id);
+}
+
+#[test]
+fn all_join_again_when_the_last_consumer_comes_back_with_another_subscription_or_protocol_or_would_assign() {
     let nothing = vec![0_u8, 0, 0, 0, 0, 0, 255, 255, 255, 255];
     let same = classic_again().protocols.swap_remove(0).1;
-    for protocols in [
-        vec![(Arc::from("range"), nothing.into())],
-        vec![(Arc::from("roundrobin"), same.clone()), (Arc::from("range"), same)],
+    for request in [
+        JoinGroup { protocols: vec![(Arc::from("range"), nothing.into())], ..classic_again() },
+        JoinGroup {
+            protocols: vec![(Arc::from("roundrobin"), same.clone()), (Arc::from("range"), same)],
+            ..classic_again()
+        },
+        // It could not be told that it leads: it would assign anew, and nobody would hear of that.
+        JoinGroup { supports_skipping_assignment: false, ..classic_again() },
     ] {
         let mut bench = bench();
         let (old, kept, _) = one_of_each(&mut bench);
-        let waiting = bench.send(Request::JoinGroup(JoinGroup { protocols, ..classic_again() }));
+        let waiting = bench.send(Request::JoinGroup(request));
         assert_eq!(bench.state("g"), "PreparingRebalance");
         assert_eq!(bench.heartbeat("g", &old, 2), Err(GroupError::RebalanceInProgress));
         bench.send(Request::JoinGroup(rejoin(&old, &[kept])));

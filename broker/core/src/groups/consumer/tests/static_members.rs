@@ -67,3 +67,16 @@ fn what_a_leaving_member_had_to_give_back_is_given_back() {
     assert_eq!(harness.ok(&beat("b", 3)), (3, Some(partitions(&[("t", &[1])]))));
     assert!(!harness.deadlines.keys().any(|d| matches!(d, Deadline::Rebalance(_))));
 }
+
+#[test]
+fn who_takes_a_static_members_place_finds_room_in_a_full_group() {
+    let mut harness = Harness::new(&[("t", 2)]);
+    harness.config.consumer_max_size = 1;
+    harness.ok(&fixed(join("a", &["t"])));
+    assert_eq!(harness.heartbeat(&fixed(join("a2", &["t"]))), Err(GroupError::UnreleasedInstanceId));
+    harness.ok(&fixed(beat("a", -2)));
+    let other = Heartbeat { instance_id: Some(Arc::from("j")), ..join("a2", &["t"]) };
+    assert_eq!(harness.heartbeat(&other), Err(GroupError::GroupMaxSizeReached));
+    assert_eq!(harness.ok(&fixed(join("a2", &["t"]))), (2, Some(partitions(&[("t", &[0, 1])]))));
+    assert_eq!(harness.group.members.len(), 1);
+}
