@@ -13,7 +13,7 @@ use crate::replication::{Ack, CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::{Image, Throttle};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{
-    Command, Config, Event, FollowerMessage, LeaderMessage, LogState, Produced, StreamId, Ticket,
+    Command, Config, Event, FollowerMessage, LeaderMessage, LogState, ProduceError, Produced, StreamId, Ticket,
 };
 use chronik_core::space::Room;
 use chronik_core::time::Instant;
@@ -343,9 +343,20 @@ impl Owner {
     /// them at once.
     fn let_go(&mut self) {
         self.send_acks();
+        self.answer();
+    }
+
+    fn answer(&mut self) {
         for (reply, produced) in self.answers.drain(..) {
             reply.send(Ok(produced));
         }
+    }
+
+    /// At once: a series ends before its next append. What of it was committed before that is answered first, as who
+    /// hears that it is over takes what has no answer for refused.
+    pub(super) fn refuse(&mut self, reply: AppendReply, error: ProduceError) {
+        self.answer();
+        reply.send(Err(error));
     }
 
     fn request(&mut self, request: Request) {
@@ -355,7 +366,7 @@ impl Owner {
                 self.next_ticket += 1;
                 let fits = |hosted: &&mut Box<Hosted>| reply.fits(hosted.replica.leader_epoch());
                 let Some(hosted) = self.partitions.get_mut(&partition).filter(fits) else {
-                    return reply.send(Err(chronik_core::replication::ProduceError::NotLeader));
+                    return self.refuse(reply, ProduceError::NotLeader);
                 };
                 hosted.tickets.insert(ticket, reply);
                 self.step_with(partition, Event::Produce { ticket, batch, acks }, Some(&reservation));

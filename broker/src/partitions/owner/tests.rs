@@ -5,7 +5,7 @@ use super::*;
 use chronik_core::cluster::{Broker, Endpoint, Partition, SupportedVersions, Topic};
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, PartitionId, ProducerId, TopicId};
 use chronik_core::record::testing::BatchBuilder;
-use chronik_core::replication::{Acks, ProduceError};
+use chronik_core::replication::Acks;
 use chronik_log::{Log, Op, Options};
 use chronik_quorum::Registration;
 use tokio::sync::{oneshot, watch};
@@ -13,8 +13,12 @@ use tokio::sync::{oneshot, watch};
 const ME: BrokerId = BrokerId(0);
 const TP: TopicPartition = TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: PartitionId(0) };
 
-/// This broker leads the partition, and has its only replica.
 fn image() -> Image {
+    image_in(1)
+}
+
+/// This broker leads the partition in that epoch, and has its only replica.
+fn image_in(epoch: i32) -> Image {
     let partition = Partition {
         replicas: vec![ME],
         isr: vec![ME],
@@ -22,8 +26,8 @@ fn image() -> Image {
         adding: Box::default(),
         removing: Box::default(),
         leader: Some(ME),
-        leader_epoch: LeaderEpoch(1),
-        partition_epoch: PartitionEpoch(1),
+        leader_epoch: LeaderEpoch(epoch),
+        partition_epoch: PartitionEpoch(epoch),
     };
     let topic = Topic {
         id: TP.topic,
@@ -144,6 +148,43 @@ async fn after_an_append_of_a_series_that_was_refused_none_of_it_is_taken() {
     // The first was answered when the lease ended, as another may have led since; it is in the log all the same.
     assert_eq!(first.try_recv(), Ok(Err(ProduceError::NotLeader)));
     assert_eq!(other.try_recv().map(|done| done.map(|produced| produced.base_offset)), Ok(Ok(Offset(1))));
+}
+
+/// The coordinator takes what has no answer for refused when it hears that a series is over.
+#[tokio::test]
+async fn what_was_committed_of_a_series_is_answered_before_a_refusal_ends_it() {
+    for in_another_epoch in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+        let (mut owner, mut durable) = owner(log, HashMap::new());
+        let (none, hour) = (owner.shell.origin, owner.shell.origin + Duration::from_hours(1));
+        let (requests, mut inbox) = mpsc::unbounded_channel();
+        let partitions = Partitions::new(vec![requests]);
+        let series = Series::new(LeaderEpoch(1));
+        let mut append = |owner: &mut Owner| {
+            let batch = BatchBuilder::new(1).build();
+            let answer = partitions.produce_next(TP, &series, batch, Acks::Committed, Arc::new(()));
+            owner.request(inbox.try_recv().expect("it is asked for"));
+            answer
+        };
+        owner.input(Input::Lease(hour));
+        let mut first = append(&mut owner);
+        while owner.answers.is_empty() {
+            owner.input(durable.recv().await.expect("the writer goes on"));
+        }
+        assert!(first.is_empty(), "the turn goes on");
+        if in_another_epoch {
+            let events = vec![MetadataEvent::PartitionChanged(TP)];
+            owner.input(Input::Metadata(Arc::new(MetadataUpdate { image: image_in(2), events })));
+        } else {
+            owner.input(Input::Lease(none));
+        }
+        let mut second = append(&mut owner);
+        series.over().await;
+        assert_eq!(second.try_recv(), Ok(Err(ProduceError::NotLeader)));
+        let first = first.try_recv().map(|done| done.map(|produced| produced.base_offset));
+        assert_eq!(first, Ok(Ok(Offset(0))), "it is in another epoch: {in_another_epoch}");
+    }
 }
 
 /// A connection that waits for several is woken once, and writes them in one call.
