@@ -32,6 +32,8 @@ use tracing::info;
 const TICK: Duration = Duration::from_millis(100);
 /// Events that are taken from a queue before the other one is looked at.
 const AT_ONCE: usize = 256;
+/// Answers that there is always room for. A turn may bring many more, and is rare.
+const ANSWERS_KEPT: usize = 4 * AT_ONCE;
 /// More changes than this in one metadata update are summed up in the log.
 const LOG_CHANGES_MAX: usize = 8;
 
@@ -178,8 +180,7 @@ impl Owner {
                     let mut steps = 0;
                     for input in input_batch.drain(..) {
                         steps += input.partitions();
-                        self.input(input);
-                        self.send_acks();
+                        self.take(input);
                         if steps >= AT_ONCE {
                             steps = 0;
                             // One input may be about a thousand partitions: requests and other tasks do not wait for all.
@@ -232,6 +233,15 @@ impl Owner {
         self.evict_tails(self.now());
         self.resume_throttled();
         self.forget_producers();
+    }
+
+    /// Takes the next input of a turn. What may go over all partitions keeps nobody waiting who has an answer.
+    fn take(&mut self, input: Input) {
+        if !input.is_of_few() {
+            self.let_go();
+        }
+        self.input(input);
+        self.send_acks();
     }
 
     fn input(&mut self, input: Input) {
@@ -350,6 +360,7 @@ impl Owner {
         for (reply, produced) in self.answers.drain(..) {
             reply.send(Ok(produced));
         }
+        self.answers.shrink_to(ANSWERS_KEPT);
     }
 
     /// At once: a series ends before its next append. What of it was committed before that is answered first, as who

@@ -208,3 +208,28 @@ async fn answers_that_a_turn_brings_leave_together_at_its_end() {
     let bases = answers.each_mut().map(|answer| answer.try_recv().map(|done| done.map(|done| done.base_offset)));
     assert_eq!(bases, [Ok(Ok(Offset(0))), Ok(Ok(Offset(1)))]);
 }
+
+#[tokio::test]
+async fn no_answer_waits_for_what_may_go_over_all_partitions() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+    let (mut owner, _inputs) = owner(log, HashMap::new());
+    let produced = Produced { base_offset: Offset(0), log_start: Offset::ZERO };
+    let (reply, mut answer) = oneshot::channel();
+    owner.answers.push((AppendReply::new(None, reply), produced));
+    owner.take(Input::Durable { ends: vec![(TP, Offset(0))] });
+    assert!(answer.is_empty(), "others may come with it");
+    owner.take(Input::FollowerGone { follower: BrokerId(1), stream: StreamId(1) });
+    assert_eq!(answer.try_recv(), Ok(Ok(produced)));
+}
+
+#[tokio::test]
+async fn a_turn_with_very_many_answers_leaves_no_room_for_as_many_behind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+    let (mut owner, _inputs) = owner(log, HashMap::new());
+    let produced = Produced { base_offset: Offset(0), log_start: Offset::ZERO };
+    owner.answers.extend((0..8 * ANSWERS_KEPT).map(|_| (AppendReply::new(None, oneshot::channel().0), produced)));
+    owner.let_go();
+    assert!(owner.answers.capacity() < 2 * ANSWERS_KEPT, "{}", owner.answers.capacity());
+}
