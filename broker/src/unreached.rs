@@ -2,7 +2,7 @@
 //! [`Unreached`] decides.
 
 use chronik_core::cluster::{Leaving, Reach, ResignReason, ResignedPartitions, Unreached};
-use chronik_core::ids::BrokerId;
+use chronik_core::ids::{BrokerId, TopicPartition};
 use chronik_core::time;
 use chronik_quorum::{ControllerHandle, Resignation};
 use std::time::Duration;
@@ -34,6 +34,7 @@ async fn look_on(
     mut followers: watch::Receiver<usize>,
 ) {
     let mut unreached = Unreached::new(session);
+    let mut unheard = Vec::new();
     let origin = Instant::now();
     let mut looks = interval((session / LOOKS).max(Duration::from_millis(1)));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -50,8 +51,12 @@ async fn look_on(
             _ = looks.tick() => false,
         };
         let reached = moved || *followers.borrow() > 0;
+        if reached {
+            // Where it is in sync later, it may be because it follows.
+            unheard.clear();
+        }
         let now = time::Instant(0) + origin.elapsed();
-        if unreached.is_due(now, reach(controller, me, reached)) && give_up(controller, me).await {
+        if unreached.is_due(now, reach(controller, me, reached)) && give_up(controller, me, &mut unheard).await {
             unreached.gave_up();
         }
     }
@@ -67,15 +72,20 @@ fn reach(controller: &ControllerHandle, me: BrokerId, reached: bool) -> Reach {
 }
 
 /// Whether there was something, and the controller decided. What this broker led it also leaves the in-sync sets of, or its
-/// successors would wait for it.
-async fn give_up(controller: &ControllerHandle, me: BrokerId) -> bool {
-    let led = controller.image().leaderships_for_others(me);
-    if led.is_empty() {
+/// successors would wait for it. That takes two entries: `unheard` is what it may have lost the leadership of before, without
+/// hearing in time that it has left too.
+async fn give_up(controller: &ControllerHandle, me: BrokerId, unheard: &mut Vec<TopicPartition>) -> bool {
+    let image = controller.image();
+    let mut partitions = image.leaderships_for_others(me);
+    let led = partitions.len();
+    unheard.retain(|partition| image.is_in_sync_under_another(me, *partition));
+    partitions.append(unheard);
+    if partitions.is_empty() {
         return false;
     }
-    warn!(partitions = led.len(), "No other broker reaches this one: what others can lead is given up");
+    warn!(led, partitions = partitions.len(), "No other broker reaches this one: what others can lead is given up");
     let resignation = Resignation {
-        partitions: ResignedPartitions::These(led),
+        partitions: ResignedPartitions::These(partitions.clone()),
         leaving: Leaving::InSync,
         reason: ResignReason::Incapable,
     };
@@ -83,6 +93,7 @@ async fn give_up(controller: &ControllerHandle, me: BrokerId) -> bool {
         Ok(kept) => info!(kept = kept.len(), "Others lead what no other broker reached here"),
         Err(error) => {
             warn!(%error, "What no other broker reaches here is not given up yet");
+            *unheard = partitions;
             return false;
         }
     }
@@ -93,17 +104,21 @@ async fn give_up(controller: &ControllerHandle, me: BrokerId) -> bool {
 mod tests {
     use super::*;
     use chronik_core::cluster::{Endpoint, Image, Member, MetadataCommand, MetadataVersion, SupportedVersions};
-    use chronik_core::ids::{
-        ClusterId, DirectoryId, IncarnationId, MetadataOffset, PartitionId, TopicId, TopicPartition,
-    };
+    use chronik_core::ids::{ClusterId, DirectoryId, IncarnationId, MetadataOffset, PartitionId, TopicId};
+    use chronik_quorum::ControllerError;
     use chronik_quorum::handle::{Registration, Request};
     use std::collections::BTreeMap;
-    use tokio::sync::mpsc;
+    use tokio::sync::{mpsc, oneshot};
     use tokio::time::timeout;
 
     const ME: BrokerId = BrokerId(0);
     const DEADLINE: Duration = Duration::from_mins(1);
     const SESSION: Duration = Duration::from_millis(20);
+
+    fn apply(image: &mut Image, command: &MetadataCommand) {
+        let offset = MetadataOffset(image.offset.0 + 1);
+        image.apply(offset, command).0.expect("it is allowed");
+    }
 
     /// Three brokers that are alive, of which this one leads a partition.
     fn cluster() -> (Image, TopicPartition) {
@@ -111,16 +126,12 @@ mod tests {
         let endpoint = Endpoint { host: "broker".into(), port: 9092 };
         let member = |id| Member { id, kafka: endpoint.clone(), replication: endpoint.clone(), rack: None };
         let mut image = Image::default();
-        let apply = |image: &mut Image, command| {
-            let offset = MetadataOffset(image.offset.0 + 1);
-            image.apply(offset, &command).0.expect("it is allowed");
-        };
         let create = MetadataCommand::CreateCluster {
             cluster_id: ClusterId::default(),
             members: vec![],
             metadata_version: MetadataVersion::LATEST,
         };
-        apply(&mut image, create);
+        apply(&mut image, &create);
         for id in &brokers {
             let register = MetadataCommand::RegisterBroker {
                 member: member(*id),
@@ -129,43 +140,59 @@ mod tests {
                 damaged: vec![],
                 versions: SupportedVersions::HERE,
             };
-            apply(&mut image, register);
+            apply(&mut image, &register);
             let epoch = image.brokers[id].epoch.expect("it is registered");
-            apply(&mut image, MetadataCommand::Unfence { id: *id, epoch });
+            apply(&mut image, &MetadataCommand::Unfence { id: *id, epoch });
         }
-        let topic = TopicId(uuid::Uuid::from_u128(7));
+        let partition = create_topic(&mut image, 7);
+        (image, partition)
+    }
+
+    /// A topic with one partition, which all three hold, and this one leads.
+    fn create_topic(image: &mut Image, id: u128) -> TopicPartition {
+        let topic = TopicId(uuid::Uuid::from_u128(id));
         let create = MetadataCommand::CreateTopic {
             id: topic,
-            name: "topic".into(),
+            name: format!("topic-{id}"),
             partitions: 1,
             replication_factor: 0,
-            assignments: BTreeMap::from([(0, brokers)]),
+            assignments: BTreeMap::from([(0, (0..3).map(BrokerId).collect())]),
             configs: BTreeMap::new(),
             default_min_insync_replicas: 2,
         };
-        apply(&mut image, create);
-        (image, TopicPartition { topic, partition: PartitionId(0) })
+        apply(image, &create);
+        TopicPartition { topic, partition: PartitionId(0) }
+    }
+
+    /// What this broker asks a controller that hears it, and tells it of these images.
+    fn controller(images: watch::Receiver<Image>) -> (ControllerHandle, mpsc::UnboundedReceiver<Request>) {
+        let (requests, asked) = mpsc::unbounded_channel();
+        let epoch = images.borrow().brokers[&ME].epoch;
+        let lease_until = std::time::Instant::now().checked_add(2 * DEADLINE);
+        let standing = Registration { epoch, unfenced: true, lease_until };
+        let registration = watch::channel(standing).1;
+        (ControllerHandle::new(requests, images, registration, watch::channel(None).1), asked)
+    }
+
+    type Reply = oneshot::Sender<Result<Vec<TopicPartition>, ControllerError>>;
+
+    async fn next(asked: &mut mpsc::UnboundedReceiver<Request>) -> (Resignation, Reply) {
+        match timeout(DEADLINE, asked.recv()).await.expect("in time").expect("it looks on") {
+            Request::Resign { resignation, reply } => (resignation, reply),
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn resignation(asked: &mut mpsc::UnboundedReceiver<Request>) -> Resignation {
-        match timeout(DEADLINE, asked.recv()).await.expect("in time").expect("it looks on") {
-            Request::Resign { resignation, reply } => {
-                reply.send(Ok(Vec::new())).expect("it waits for the answer");
-                resignation
-            }
-            other => panic!("{other:?}"),
-        }
+        let (resignation, reply) = next(asked).await;
+        reply.send(Ok(Vec::new())).expect("it waits for the answer");
+        resignation
     }
 
     #[tokio::test]
     async fn what_a_broker_leads_that_no_other_one_reaches_is_given_up() {
         let (image, partition) = cluster();
-        let (requests, mut asked) = mpsc::unbounded_channel();
-        let epoch = image.brokers[&ME].epoch;
-        let lease_until = std::time::Instant::now().checked_add(2 * DEADLINE);
-        let standing = Registration { epoch, unfenced: true, lease_until };
-        let (images, registration) = (watch::channel(image).1, watch::channel(standing).1);
-        let controller = ControllerHandle::new(requests, images, registration, watch::channel(None).1);
+        let (controller, mut asked) = controller(watch::channel(image).1);
         let (followers, connected) = watch::channel(1_usize);
         let stop = CancellationToken::new();
         let looking = tokio::spawn(run(ME, SESSION, controller, connected, stop.clone()));
@@ -177,6 +204,36 @@ mod tests {
             assert_eq!(partitions, ResignedPartitions::These(vec![partition]));
             assert_eq!((leaving, reason), (Leaving::InSync, ResignReason::Incapable));
         }
+        stop.cancel();
+        looking.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_hear_in_time_that_it_left_the_in_sync_sets_asks_until_it_does() {
+        let (mut image, partition) = cluster();
+        let (images, heard) = watch::channel(image.clone());
+        let (controller, mut asked) = controller(heard);
+        let (_followers, connected) = watch::channel(0_usize);
+        let stop = CancellationToken::new();
+        let looking = tokio::spawn(run(ME, SESSION, controller, connected, stop.clone()));
+        let (first, reply) = next(&mut asked).await;
+        assert_eq!(first.partitions, ResignedPartitions::These(vec![partition]));
+        let moved = MetadataCommand::Resign {
+            broker: ME,
+            broker_epoch: image.brokers[&ME].epoch.expect("it is registered"),
+            partitions: first.partitions,
+            leaving: Leaving::Leadership,
+            reason: ResignReason::Incapable,
+        };
+        apply(&mut image, &moved);
+        images.send_replace(image.clone());
+        reply.send(Err(ControllerError::Unavailable)).expect("it waits for the answer");
+        let again = resignation(&mut asked).await;
+        assert_eq!((again.partitions, again.leaving), (ResignedPartitions::These(vec![partition]), Leaving::InSync));
+        // It has an answer, and names that partition no more.
+        let other = create_topic(&mut image, 8);
+        images.send_replace(image);
+        assert_eq!(resignation(&mut asked).await.partitions, ResignedPartitions::These(vec![other]));
         stop.cancel();
         looking.await.expect("it ends");
     }

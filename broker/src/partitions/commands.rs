@@ -52,8 +52,7 @@ impl Owner {
                 let waiting = self.partitions.get_mut(&partition).and_then(|h| h.tickets.remove(&ticket));
                 match (waiting, result) {
                     (Some(reply), Ok(produced)) => self.answers.push((reply, produced)),
-                    // At once: a series ends before its next append.
-                    (Some(reply), refused) => reply.send(refused),
+                    (Some(reply), Err(error)) => self.refuse(reply, error),
                     (None, _) => {}
                 }
             }

@@ -95,6 +95,12 @@ impl Input {
         }
     }
 
+    /// Whether it is one of those that come most, and about no partitions but those that it names. Of the others some go over
+    /// all partitions, or over all that wait for a follower.
+    pub(super) fn is_of_few(&self) -> bool {
+        matches!(self, Self::Durable { .. } | Self::Acks { .. } | Self::FromFollower { .. } | Self::FromLeader { .. })
+    }
+
     /// Drops what a later one says as well: a round makes many batches of a partition durable, one by one, and what
     /// counts, for the replica and for whom it acknowledges them to, is where the last one ends.
     pub(super) fn drop_superseded(inputs: &mut Vec<Self>) {

@@ -13,7 +13,7 @@ use crate::replication::{Ack, CATCH_UP_BYTES, FollowerLink, LeaderLink};
 use chronik_core::cluster::{Image, Throttle};
 use chronik_core::ids::{BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, Offset, TopicPartition};
 use chronik_core::replication::{
-    Command, Config, Event, FollowerMessage, LeaderMessage, LogState, Produced, StreamId, Ticket,
+    Command, Config, Event, FollowerMessage, LeaderMessage, LogState, ProduceError, Produced, StreamId, Ticket,
 };
 use chronik_core::space::Room;
 use chronik_core::time::Instant;
@@ -32,6 +32,8 @@ use tracing::info;
 const TICK: Duration = Duration::from_millis(100);
 /// Events that are taken from a queue before the other one is looked at.
 const AT_ONCE: usize = 256;
+/// Answers that there is always room for. A turn may bring many more, and is rare.
+const ANSWERS_KEPT: usize = 4 * AT_ONCE;
 /// More changes than this in one metadata update are summed up in the log.
 const LOG_CHANGES_MAX: usize = 8;
 
@@ -178,8 +180,7 @@ impl Owner {
                     let mut steps = 0;
                     for input in input_batch.drain(..) {
                         steps += input.partitions();
-                        self.input(input);
-                        self.send_acks();
+                        self.take(input);
                         if steps >= AT_ONCE {
                             steps = 0;
                             // One input may be about a thousand partitions: requests and other tasks do not wait for all.
@@ -232,6 +233,15 @@ impl Owner {
         self.evict_tails(self.now());
         self.resume_throttled();
         self.forget_producers();
+    }
+
+    /// Takes the next input of a turn. What may go over all partitions keeps nobody waiting who has an answer.
+    fn take(&mut self, input: Input) {
+        if !input.is_of_few() {
+            self.let_go();
+        }
+        self.input(input);
+        self.send_acks();
     }
 
     fn input(&mut self, input: Input) {
@@ -343,9 +353,21 @@ impl Owner {
     /// them at once.
     fn let_go(&mut self) {
         self.send_acks();
+        self.answer();
+    }
+
+    fn answer(&mut self) {
         for (reply, produced) in self.answers.drain(..) {
             reply.send(Ok(produced));
         }
+        self.answers.shrink_to(ANSWERS_KEPT);
+    }
+
+    /// At once: a series ends before its next append. What of it was committed before that is answered first, as who
+    /// hears that it is over takes what has no answer for refused.
+    pub(super) fn refuse(&mut self, reply: AppendReply, error: ProduceError) {
+        self.answer();
+        reply.send(Err(error));
     }
 
     fn request(&mut self, request: Request) {
@@ -355,7 +377,7 @@ impl Owner {
                 self.next_ticket += 1;
                 let fits = |hosted: &&mut Box<Hosted>| reply.fits(hosted.replica.leader_epoch());
                 let Some(hosted) = self.partitions.get_mut(&partition).filter(fits) else {
-                    return reply.send(Err(chronik_core::replication::ProduceError::NotLeader));
+                    return self.refuse(reply, ProduceError::NotLeader);
                 };
                 hosted.tickets.insert(ticket, reply);
                 self.step_with(partition, Event::Produce { ticket, batch, acks }, Some(&reservation));

@@ -26,6 +26,10 @@ const BEGINNINGS_BYTES: u64 = MAX_ENCODED_LEN as u64;
 /// What a follower is done with is worth a write of its own from so many bytes on. Less goes with what is written next, which
 /// mostly is the acknowledgement of the same round, a moment later. A producer's largest batch, by default, is less.
 const CREDIT_ALONE: u64 = CREDIT_BYTES / 8;
+const _: () = assert!(
+    CREDIT_ALONE <= CATCH_UP_BYTES as u64 / 2,
+    "what a follower is done with and has not said must leave room to read more for it"
+);
 /// Frames gathered into one write.
 const WRITE_FRAMES: usize = 256;
 /// What is written when there is nothing to say, so that the peer knows that this side is there.

@@ -78,4 +78,9 @@ impl Image {
         };
         self.partitions().filter_map(given).collect()
     }
+
+    /// Whether another broker leads the partition, and waits for this one, as it is in sync.
+    pub fn is_in_sync_under_another(&self, id: BrokerId, partition: TopicPartition) -> bool {
+        self.partition(partition).is_some_and(|p| p.leader.is_some_and(|leader| leader != id) && p.isr.contains(&id))
+    }
 }

@@ -5,7 +5,7 @@ use super::*;
 use chronik_core::cluster::{Broker, Endpoint, Partition, SupportedVersions, Topic};
 use chronik_core::ids::{BrokerEpoch, MetadataOffset, PartitionEpoch, PartitionId, ProducerId, TopicId};
 use chronik_core::record::testing::BatchBuilder;
-use chronik_core::replication::{Acks, ProduceError};
+use chronik_core::replication::Acks;
 use chronik_log::{Log, Op, Options};
 use chronik_quorum::Registration;
 use tokio::sync::{oneshot, watch};
@@ -13,8 +13,12 @@ use tokio::sync::{oneshot, watch};
 const ME: BrokerId = BrokerId(0);
 const TP: TopicPartition = TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: PartitionId(0) };
 
-/// This broker leads the partition, and has its only replica.
 fn image() -> Image {
+    image_in(1)
+}
+
+/// This broker leads the partition in that epoch, and has its only replica.
+fn image_in(epoch: i32) -> Image {
     let partition = Partition {
         replicas: vec![ME],
         isr: vec![ME],
@@ -22,8 +26,8 @@ fn image() -> Image {
         adding: Box::default(),
         removing: Box::default(),
         leader: Some(ME),
-        leader_epoch: LeaderEpoch(1),
-        partition_epoch: PartitionEpoch(1),
+        leader_epoch: LeaderEpoch(epoch),
+        partition_epoch: PartitionEpoch(epoch),
     };
     let topic = Topic {
         id: TP.topic,
@@ -146,6 +150,43 @@ async fn after_an_append_of_a_series_that_was_refused_none_of_it_is_taken() {
     assert_eq!(other.try_recv().map(|done| done.map(|produced| produced.base_offset)), Ok(Ok(Offset(1))));
 }
 
+/// The coordinator takes what has no answer for refused when it hears that a series is over.
+#[tokio::test]
+async fn what_was_committed_of_a_series_is_answered_before_a_refusal_ends_it() {
+    for in_another_epoch in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+        let (mut owner, mut durable) = owner(log, HashMap::new());
+        let (none, hour) = (owner.shell.origin, owner.shell.origin + Duration::from_hours(1));
+        let (requests, mut inbox) = mpsc::unbounded_channel();
+        let partitions = Partitions::new(vec![requests]);
+        let series = Series::new(LeaderEpoch(1));
+        let mut append = |owner: &mut Owner| {
+            let batch = BatchBuilder::new(1).build();
+            let answer = partitions.produce_next(TP, &series, batch, Acks::Committed, Arc::new(()));
+            owner.request(inbox.try_recv().expect("it is asked for"));
+            answer
+        };
+        owner.input(Input::Lease(hour));
+        let mut first = append(&mut owner);
+        while owner.answers.is_empty() {
+            owner.input(durable.recv().await.expect("the writer goes on"));
+        }
+        assert!(first.is_empty(), "the turn goes on");
+        if in_another_epoch {
+            let events = vec![MetadataEvent::PartitionChanged(TP)];
+            owner.input(Input::Metadata(Arc::new(MetadataUpdate { image: image_in(2), events })));
+        } else {
+            owner.input(Input::Lease(none));
+        }
+        let mut second = append(&mut owner);
+        series.over().await;
+        assert_eq!(second.try_recv(), Ok(Err(ProduceError::NotLeader)));
+        let first = first.try_recv().map(|done| done.map(|produced| produced.base_offset));
+        assert_eq!(first, Ok(Ok(Offset(0))), "it is in another epoch: {in_another_epoch}");
+    }
+}
+
 /// A connection that waits for several is woken once, and writes them in one call.
 #[tokio::test]
 async fn answers_that_a_turn_brings_leave_together_at_its_end() {
@@ -166,4 +207,29 @@ async fn answers_that_a_turn_brings_leave_together_at_its_end() {
     owner.let_go();
     let bases = answers.each_mut().map(|answer| answer.try_recv().map(|done| done.map(|done| done.base_offset)));
     assert_eq!(bases, [Ok(Ok(Offset(0))), Ok(Ok(Offset(1)))]);
+}
+
+#[tokio::test]
+async fn no_answer_waits_for_what_may_go_over_all_partitions() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+    let (mut owner, _inputs) = owner(log, HashMap::new());
+    let produced = Produced { base_offset: Offset(0), log_start: Offset::ZERO };
+    let (reply, mut answer) = oneshot::channel();
+    owner.answers.push((AppendReply::new(None, reply), produced));
+    owner.take(Input::Durable { ends: vec![(TP, Offset(0))] });
+    assert!(answer.is_empty(), "others may come with it");
+    owner.take(Input::FollowerGone { follower: BrokerId(1), stream: StreamId(1) });
+    assert_eq!(answer.try_recv(), Ok(Ok(produced)));
+}
+
+#[tokio::test]
+async fn a_turn_with_very_many_answers_leaves_no_room_for_as_many_behind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = Log::open(RealDisk, &dir.path().join("log"), Options::default()).expect("a log");
+    let (mut owner, _inputs) = owner(log, HashMap::new());
+    let produced = Produced { base_offset: Offset(0), log_start: Offset::ZERO };
+    owner.answers.extend((0..8 * ANSWERS_KEPT).map(|_| (AppendReply::new(None, oneshot::channel().0), produced)));
+    owner.let_go();
+    assert!(owner.answers.capacity() < 2 * ANSWERS_KEPT, "{}", owner.answers.capacity());
 }

@@ -71,3 +71,18 @@ fn only_what_another_one_could_lead_is_given_up() {
     assert_eq!(cluster.partition(4).leader, Some(BrokerId(2)));
     assert_eq!(given(&cluster), []);
 }
+
+#[test]
+fn who_gave_up_a_leadership_is_in_sync_under_another_until_it_leaves() {
+    let mut cluster = Cluster::alive(3);
+    cluster.topic(1, &[0, 1], 1);
+    let under_another = |cluster: &Cluster, id| cluster.image.is_in_sync_under_another(BrokerId(id), tp(1, 0));
+    assert!(!under_another(&cluster, 0), "it leads");
+    assert!(!under_another(&cluster, 2), "it has no replica");
+    let these = || ResignedPartitions::These(vec![tp(1, 0)]);
+    cluster.resign(0, these(), Leaving::Leadership, ResignReason::Incapable);
+    assert!(under_another(&cluster, 0));
+    cluster.resign(0, these(), Leaving::InSync, ResignReason::Incapable);
+    assert!(!under_another(&cluster, 0), "it has left");
+    assert!(!cluster.image.is_in_sync_under_another(BrokerId(0), tp(9, 0)), "there is no such partition");
+}
