@@ -279,7 +279,9 @@ fn producers_before_a_cut_are_known_after_a_kill_also_if_the_start_has_moved_to_
         log.checkpoint().unwrap();
         (6..10).for_each(|n| run(&mut log, by(10 * n, n)));
         log.checkpoint().unwrap();
-        ops.into_iter().for_each(|op| run(&mut log, op));
+        for op in ops {
+            run(&mut log, op);
+        }
         drop(log);
         disk.restart();
         let known = ids(&open_without_checkpoints(&disk));
