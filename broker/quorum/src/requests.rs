@@ -193,11 +193,30 @@ impl Requests {
     ///
     /// Who leads leaves the in-sync set only after it has applied the entry that names its successor, so that is asked
     /// for first, and as such: were the first request sent again, after its answer was lost, it must not do more.
-    async fn resign(mut self, resignation: Resignation) -> Result<Vec<TopicPartition>, ControllerError> {
+    async fn resign(mut self, mut resignation: Resignation) -> Result<Vec<TopicPartition>, ControllerError> {
         if resignation.leaving != Leaving::Leadership && self.leads_any_of(&resignation.partitions) {
             self.decide_resignation(Resignation { leaving: Leaving::Leadership, ..resignation.clone() }).await?;
         }
-        self.decide_resignation(resignation).await
+        let withheld = self.withhold(&mut resignation);
+        if !withheld.is_empty() && resignation.partitions == ResignedPartitions::These(Vec::new()) {
+            return Ok(withheld);
+        }
+        let mut kept = self.decide_resignation(resignation).await?;
+        kept.extend(withheld);
+        Ok(kept)
+    }
+
+    /// Takes those copies out of a resignation which would leave their partitions to brokers that are about to stop.
+    fn withhold(&self, resignation: &mut Resignation) -> Vec<TopicPartition> {
+        let ResignedPartitions::These(these) = &mut resignation.partitions else { return Vec::new() };
+        if resignation.leaving != Leaving::Copy {
+            return Vec::new();
+        }
+        let image = self.image.borrow();
+        let is_kept = |tp: &TopicPartition| image.only_one_that_stops_can_succeed(self.me, *tp);
+        let (withheld, rest): (Vec<_>, Vec<_>) = std::mem::take(these).into_iter().partition(is_kept);
+        *these = rest;
+        withheld
     }
 
     fn leads_any_of(&self, partitions: &ResignedPartitions) -> bool {

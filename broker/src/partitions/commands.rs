@@ -436,8 +436,8 @@ async fn give_up_copy(
         }
         Ok(_) => error!(
             %partition,
-            "The disk has lost records that no other replica has. What can be read is served; the rest is gone unless a \
-             replica comes back, or the data directory is restored from a copy"
+            "The disk has lost records, and no other replica that has them can lead. What can be read is served; the \
+             rest is gone unless one comes back, or the data directory is restored from a copy"
         ),
         Err(error) => warn!(%partition, %error, "Cannot give up a damaged replica yet"),
     }

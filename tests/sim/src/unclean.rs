@@ -2,9 +2,8 @@
 //! what was committed, or the topic's configs ask for that. So that there is somebody to elect, one replica is cut off until
 //! it is behind, perhaps all that it has is removed meanwhile, and then all that are eligible are away.
 //!
-//! Not in worlds with compaction: what a cleaning may leave is judged by one log. Nor in those where disks lose something:
-//! who has cut its log back for that takes itself for damaged until it has as much again as it once knew to be committed, and
-//! after an unclean election there may never be as much.
+//! Not in worlds with compaction: what a cleaning may leave is judged by one log. Nor in those where disks lose something: the
+//! copy that is chosen may be damaged, or the only other one, and what its log has and cannot be read would be committed.
 
 use crate::network::NodeId;
 use crate::options::{Kind, Options};

@@ -8,6 +8,9 @@
 //! The entry that takes a leadership leaves the former leader in the ISR, whatever it asks for. Until it has heard of its
 //! successor, its lease lets it answer readers with a high watermark that the successor may have passed: it does not
 //! pass it while the former leader is one of those that it waits for. Who has heard asks once more, and then leaves.
+//!
+//! A copy that is given up may leave the partition to a broker that is about to stop, if nobody else is in sync. That is how
+//! such an entry is applied in every version; so who would write it asks first, and keeps the copy.
 
 use super::command::{Answer, Change, Leaving, ResignReason, ResignedPartitions};
 use super::election::{Voters, with_epochs, with_isr, without_disk};
@@ -55,6 +58,14 @@ impl Image {
             }
         }
         Answer::Resigned { kept }
+    }
+
+    /// Whether a leader that gives its copy up would be succeeded by a broker that is about to stop. That one leads until it
+    /// is gone, and then perhaps nobody does: a leader that can serve little is more.
+    pub fn only_one_that_stops_can_succeed(&self, leader: BrokerId, tp: TopicPartition) -> bool {
+        let Some(p) = self.partition(tp).filter(|p| p.leader == Some(leader)) else { return false };
+        let mut others = p.isr.iter().copied().filter(|id| *id != leader && self.alive(*id).is_some()).peekable();
+        others.peek().is_some() && !others.any(|id| self.may_lead(id))
     }
 
     /// Puts a partition's new state in its place.

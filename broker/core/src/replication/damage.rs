@@ -9,6 +9,10 @@
 //! the leader, serves what can be read, and asks again, until what is damaged has left with the log's start: at once when
 //! metadata says anything new of the partition, and otherwise less and less often, as each request is an entry of the
 //! metadata log.
+//!
+//! Who was cut back is whole when its log comes as far again as what it knew to be committed. After an unclean election
+//! the leader's log may not come so far for long: what is missing was lost when it was elected. Then it is enough that
+//! the leader of an epoch has asked for this copy, to whom it has said nothing of what it has lost.
 
 use crate::ids::{LeaderEpoch, Offset, PartitionEpoch};
 use crate::time::Instant;
@@ -26,6 +30,10 @@ const REQUESTS_DECIDED_AFTER: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Damage {
     pub(super) from: Offset,
+    /// No leader of a later epoch has heard that this replica has what is lost.
+    told_in: LeaderEpoch,
+    /// The last leader epoch in which nobody counted on this copy for a while.
+    outside_in: Option<LeaderEpoch>,
     /// The leader epoch in which the leader acknowledged that this log ends before the damage, and when it first did.
     acknowledged: Option<(LeaderEpoch, Instant)>,
     /// The leader epoch in which this replica has asked to be taken out, after that.
@@ -34,7 +42,8 @@ pub(super) struct Damage {
     /// The partition epoch in which the controller has said that nobody else can be counted on, and how long it is not asked
     /// for that again in this one.
     kept: Option<(PartitionEpoch, Duration)>,
-    /// What was known to be committed when it was cut off: with less, nobody may count on it again.
+    /// What was known to be committed when it was cut off: with less, nobody may count on it again before a later leader
+    /// has asked for it.
     cut: Option<Offset>,
     /// The same, of damage that was cut off before and is not made good.
     cut_before: Offset,
@@ -66,9 +75,12 @@ pub(super) struct Standing {
 }
 
 impl Damage {
-    pub(super) fn new(from: Offset, now: Instant) -> Self {
+    /// Found now, by a replica that has told leaders of epochs up to `told_in` that it has what is lost.
+    pub(super) fn new(from: Offset, told_in: LeaderEpoch, now: Instant) -> Self {
         Self {
             from,
+            told_in,
+            outside_in: None,
             acknowledged: None,
             asked: None,
             ask_at: now,
@@ -133,7 +145,13 @@ impl Damage {
             // It has gone with what was cut off.
             self.removed();
         }
-        if self.cut.is_some_and(|committed| standing.log_end >= committed) {
+        if !standing.counted {
+            self.outside_in = Some(standing.epoch);
+        }
+        // It was asked for by the leader of this epoch, who has heard only of what is left here: that reaches to where the
+        // epoch began, and so to all that was committed before, but for what an operator has given up.
+        let asked_for = standing.counted && self.outside_in == Some(standing.epoch) && standing.epoch > self.told_in;
+        if self.cut.is_some_and(|committed| asked_for || standing.log_end >= committed) {
             return Next::Done;
         }
         if standing.counted {

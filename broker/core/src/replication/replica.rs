@@ -235,7 +235,10 @@ impl Replica {
 
     fn damaged(&mut self, now: Instant, from: Offset, out: &mut Vec<Command>) {
         let from = from.max(self.log.start);
-        let mut damage = Damage::new(from, now);
+        let epoch = self.state.leader_epoch;
+        let silent = matches!(&self.role, Role::Follower(f) if f.epoch == epoch && !f.has_subscribed());
+        let told_in = if silent { LeaderEpoch(epoch.0.saturating_sub(1)) } else { epoch };
+        let mut damage = Damage::new(from, told_in, now);
         if let Some(known) = self.damage.take() {
             damage.comes_after(*known);
         }

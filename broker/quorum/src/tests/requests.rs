@@ -319,3 +319,24 @@ async fn every_broker_resigns_and_is_told_what_it_has_to_keep() {
     }
     stop_all(brokers).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_keeps_a_damaged_copy_that_only_a_broker_which_stops_could_succeed() {
+    let (_cluster, brokers) = all_of(Cluster::patient(3)).await;
+    let (leader, stops) = (&brokers[0], &brokers[1]);
+    let replicas = CreateTopic { assignments: BTreeMap::from([(0, vec![leader.id, stops.id])]), ..topic("t", 1) };
+    let id = leader.handle().create_topic(replicas, DEADLINE).await.expect("the topic is created");
+    let resign = |broker: &Broker, partitions, leaving, reason| {
+        let handle = broker.handle();
+        async move { handle.resign(Resignation { partitions, leaving, reason }, DEADLINE).await }
+    };
+    // It is in sync until it asks once more.
+    let stopping = resign(stops, ResignedPartitions::All, Leaving::Leadership, ResignReason::Stop).await;
+    stopping.expect("it is decided");
+    let damaged = ResignedPartitions::These(vec![first_of(id)]);
+    let kept = resign(leader, damaged, Leaving::Copy, ResignReason::Damage).await.expect("it is decided");
+    assert_eq!(kept, [first_of(id)]);
+    let now = partition(leader, id);
+    assert_eq!((now.leader, now.isr), (Some(leader.id), vec![leader.id, stops.id]));
+    stop_all(brokers).await;
+}

@@ -122,6 +122,24 @@ fn one_that_stops_is_not_elected_out_of_the_eligible_replicas() {
 }
 
 #[test]
+fn a_copy_is_kept_that_only_one_that_stops_can_succeed() {
+    let kept = |cluster: &Cluster, leader| cluster.image.only_one_that_stops_can_succeed(BrokerId(leader), tp(1, 0));
+    let mut cluster = Cluster::alive(3);
+    cluster.topic(1, &[0, 1, 2], 2);
+    // It has not heard yet who succeeds it elsewhere.
+    cluster.resign(1, ResignedPartitions::All, Leaving::Leadership, ResignReason::Stop);
+    assert!(!kept(&cluster, 0), "2 can");
+    cluster.alter(1, &[0, 1]);
+    assert!(kept(&cluster, 0));
+    assert!(!kept(&cluster, 1), "it does not lead");
+    cluster.resign(1, ResignedPartitions::All, Leaving::InSync, ResignReason::Stop);
+    cluster.expect(Some(0), &[0], &[1]);
+    assert!(!kept(&cluster, 0), "nobody would succeed it");
+    assert_eq!(cluster.resign(0, only(1), Leaving::Copy, ResignReason::Damage), 1);
+    cluster.expect(Some(0), &[0], &[1]);
+}
+
+#[test]
 fn one_that_stops_goes_on_leading_what_only_it_has_and_gives_it_up_once_another_has_caught_up() {
     let mut cluster = Cluster::alive(2);
     cluster.topic(1, &[0, 1], 1);

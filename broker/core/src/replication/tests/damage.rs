@@ -1,6 +1,6 @@
 //! A replica whose disk has lost something while it runs.
 
-use super::bench::{Bench, batch, log};
+use super::bench::{Bench, batch, batch_at, log};
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::replication::*;
 
@@ -250,6 +250,85 @@ fn a_copy_that_was_cut_back_is_not_whole_because_later_damage_has_left() {
     damaged(&mut b, 1);
     start_advanced(&mut b, 2, None);
     assert_eq!(b.after(5_000).metadata(2, (3, 3), &[1, 2, 3]), GIVE_UP);
+}
+
+/// A follower that was cut back to four of eight committed records.
+fn cut_back() -> Bench {
+    let mut b = following();
+    damaged(&mut b, 4);
+    assert_eq!(b.leader_says(3, 1, started(8)), GIVE_UP);
+    assert_eq!(b.metadata(2, (3, 2), &[2, 3]), ["repair 4"]);
+    assert_eq!(truncated(&mut b, 4), ["to leader 2 s1 e3: subscribe 4 e1"]);
+    b
+}
+
+/// Follows 3 in epoch 4, whose log ends at 5, and gets the last records of that.
+fn follow_a_shorter_log(b: &mut Bench, lacks: i32) {
+    let end = 5 - i64::from(lacks);
+    let up = Event::LeaderConnected { leader: BrokerId(3), stream: StreamId(2) };
+    assert_eq!(b.step(up), [format!("to leader 3 s2 e4: subscribe {end} e1")]);
+    assert_eq!(b.leader_says(4, 2, started(5)), [format!("to leader 3 s2 e4: ack {end} {end}")]);
+    let batches = LeaderMessage::Batches {
+        from: Offset(end),
+        batches: vec![batch_at(end, lacks, 1)],
+        high_watermark: Offset(5),
+        log_start: Offset(0),
+    };
+    assert_eq!(b.leader_says(4, 2, batches)[0], format!("append {end}..5 e1"));
+    assert_eq!(b.durable(5), ["to leader 3 s2 e4: ack 5 5"]);
+}
+
+fn is_whole(b: &mut Bench) {
+    assert_eq!(b.after(5_000).step(Event::Tick), [""; 0]);
+    assert!(b.replica.damage.is_none(), "{:?}", b.replica.damage);
+}
+
+#[test]
+fn what_an_unclean_election_has_given_up_is_not_missed_by_a_copy_that_was_cut_back() {
+    let mut b = cut_back();
+    assert_eq!(b.metadata(3, (4, 3), &[3]), ["follow 3"]);
+    follow_a_shorter_log(&mut b, 1);
+    assert_eq!(b.metadata(3, (4, 4), &[1, 3]), [""; 0], "its leader has asked for it");
+    is_whole(&mut b);
+}
+
+/// Nobody has heard of it in this epoch, neither before it was cut back nor after.
+#[test]
+fn what_an_unclean_election_has_given_up_is_not_missed_by_a_copy_that_is_cut_back_after_it() {
+    let mut b = following();
+    damaged(&mut b, 4);
+    assert_eq!(b.metadata(3, (4, 2), &[3]), ["follow 3", "repair 4"]);
+    assert_eq!(damaged(&mut b, 2), [""; 0], "the disk has lost more than was known");
+    assert_eq!(truncated(&mut b, 2), [""; 0]);
+    follow_a_shorter_log(&mut b, 3);
+    assert_eq!(b.metadata(3, (4, 3), &[1, 3]), [""; 0]);
+    is_whole(&mut b);
+}
+
+#[test]
+fn a_copy_that_was_cut_back_is_not_whole_because_the_next_leader_finds_it_in_sync() {
+    let mut b = cut_back();
+    // The former leader had asked for that before it heard of the damage. What is lost here may be with the next one.
+    assert_eq!(b.metadata(2, (3, 3), &[1, 2, 3]), [""; 0]);
+    assert_eq!(b.metadata(3, (4, 4), &[1, 3]), ["follow 3", "give up"]);
+    follow_a_shorter_log(&mut b, 1);
+    assert_eq!(b.after(5_000).step(Event::Tick), GIVE_UP);
+    assert_eq!(b.metadata(3, (4, 5), &[3]), [""; 0]);
+    assert_eq!(b.metadata(3, (4, 6), &[1, 3]), [""; 0], "now that is its own request");
+    is_whole(&mut b);
+}
+
+#[test]
+fn a_copy_is_not_whole_because_its_leader_has_asked_for_what_it_had_before() {
+    let mut b = cut_back();
+    assert_eq!(b.metadata(3, (4, 3), &[3]), ["follow 3"]);
+    follow_a_shorter_log(&mut b, 1);
+    // The leader has heard that all of its log is here, and may be asking for this copy.
+    assert_eq!(damaged(&mut b, 1), ["to leader 3 s2 e4: subscribe 1 e1"]);
+    assert_eq!(b.leader_says(4, 2, started(5)), [""; 0]);
+    assert_eq!(b.after(10_000).step(Event::Tick), ["repair 1"]);
+    assert_eq!(truncated(&mut b, 1), ["to leader 3 s2 e4: subscribe 1 e1"]);
+    assert_eq!(b.metadata(3, (4, 4), &[1, 3]), GIVE_UP);
 }
 
 /// Each request is an entry of the metadata log, and a damaged copy that is the last one may stay so for months.
