@@ -242,13 +242,13 @@ impl<D: Disk> Store<D> {
     ) -> Result<(Written, Arc<D::File>), LogError> {
         let Planned { written, entries } = self.plan(tp, before, segment, batches.iter().map(|b| b.header()))?;
         let parts: Vec<_> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();
-        let path = folder(&self.root, tp).join(segment.log_name());
-        let file = self.file(tp, &segment, Kind::Log).during("open", &path)?;
+        let path = || folder(&self.root, tp).join(segment.log_name());
+        let file = self.file(tp, &segment, Kind::Log).during_at("open", path)?;
         self.make_room_to_write()?;
         let wrote = file.write_at(&parts, segment.len);
         // Not before: a sync meanwhile may have come too early. What failed may have written some.
         self.keep_until_synced(segment.uid, &file);
-        wrote.during("write", &path)?;
+        wrote.during_at("write", path)?;
         if !entries.is_empty() {
             self.write_index(tp, &segment, segment.index_entries, &entries)?;
         }
