@@ -43,8 +43,8 @@ pub(crate) struct Once<D: Disk> {
     referenced: HashSet<TopicPartition>,
     /// The same, of the time before, while that checkpoint is not finished.
     referenced_before: HashSet<TopicPartition>,
-    /// What the round under way has written.
-    ahead: HashMap<TopicPartition, Ahead<D>>,
+    /// What the round under way has written. In order, as a simulated disk is asked for the same in the same order.
+    ahead: BTreeMap<TopicPartition, Ahead<D>>,
     /// Those that sync segments beside the write-ahead log.
     threads: Threads,
 }
@@ -58,7 +58,7 @@ impl<D: Disk> Once<D> {
             changed_before: HashSet::new(),
             referenced: HashSet::new(),
             referenced_before: HashSet::new(),
-            ahead: HashMap::new(),
+            ahead: BTreeMap::new(),
             threads: Threads::default(),
         }
     }
@@ -197,29 +197,51 @@ fn large(ops: &[Op], bytes: usize) -> BTreeMap<TopicPartition, Vec<&RecordBatch>
 mod tests {
     use super::*;
     use crate::error::SYNC;
-    use crate::{Log, Options, RealDisk};
+    use crate::{Log, Options, RealDisk, SimulatedDisk};
     use chronik_core::ids::{LeaderEpoch, PartitionId, TopicId};
     use chronik_core::record::testing::BatchBuilder;
     use std::path::Path;
 
+    fn open<D: Disk>(disk: D, dir: &Path) -> Log<D> {
+        let options = Options { write_once_bytes: 100, ..Options::default() };
+        let (log, _) = Log::open(disk, dir, options).unwrap();
+        log.write_once(true);
+        log
+    }
+
+    fn partition(n: i32) -> TopicPartition {
+        TopicPartition { topic: TopicId::default(), partition: PartitionId(n) }
+    }
+
+    /// A batch for each of so many partitions.
+    fn round(base: i64, partitions: i32) -> Vec<Op> {
+        let batch = || BatchBuilder::new(1).payload(1000).build().assign(Offset(base), LeaderEpoch(1));
+        (0..partitions).map(|n| Op::Append { partition: partition(n), batch: batch() }).collect()
+    }
+
+    #[test]
+    fn segments_are_synced_in_the_same_order_each_time() {
+        let mut log = open(SimulatedDisk::new(1), Path::new("/d"));
+        for base in 0..2 {
+            let ops = round(base, 8);
+            log.commit(&ops).and_then(|()| log.apply(&ops)).unwrap();
+        }
+        log.commit(&round(2, 8)).unwrap();
+        assert_eq!(log.once.ahead.len(), 8);
+        assert!(log.once.ahead.keys().is_sorted());
+    }
+
     #[test]
     fn segments_are_synced_by_threads_that_stay_and_each_failure_is_heard() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { write_once_bytes: 100, ..Options::default() };
-        let (mut log, _) = Log::open(RealDisk, dir.path(), options).unwrap();
-        log.write_once(true);
-        let partition = |n| TopicPartition { topic: TopicId::default(), partition: PartitionId(n) };
-        let round = |base| -> Vec<Op> {
-            let batch = || BatchBuilder::new(1).payload(1000).build().assign(Offset(base), LeaderEpoch(1));
-            (0..3).map(|n| Op::Append { partition: partition(n), batch: batch() }).collect()
-        };
+        let mut log = open(RealDisk, dir.path());
         for base in 0..5 {
-            let ops = round(base);
+            let ops = round(base, 3);
             log.commit(&ops).and_then(|()| log.apply(&ops)).unwrap();
             // The segments come with the first round, and are announced by the second.
             assert_eq!(log.once.threads.0.len(), if base < 2 { 0 } else { 3 });
         }
-        let (store, ops) = (Arc::clone(&log.store), round(5));
+        let (store, ops) = (Arc::clone(&log.store), round(5, 3));
         log.once.write_ahead(&store, &ops, |_| true).unwrap();
         assert!(log.once.sync(&store, || Ok(())).is_ok());
         assert!(matches!(log.once.sync(&store, || Err(LogError::Poisoned)), Err(LogError::Poisoned)));
