@@ -88,11 +88,18 @@ impl LogError {
 /// Says in an I/O error what was tried on which path.
 pub(crate) trait IoContext<T> {
     fn during(self, action: &'static str, path: &Path) -> Result<T, LogError>;
+
+    /// The same where nobody else needs the path: it is made if something failed.
+    fn during_at(self, action: &'static str, path: impl FnOnce() -> PathBuf) -> Result<T, LogError>;
 }
 
 impl<T> IoContext<T> for io::Result<T> {
     fn during(self, action: &'static str, path: &Path) -> Result<T, LogError> {
-        self.map_err(|source| LogError::Io { action, path: path.to_path_buf(), source })
+        self.during_at(action, || path.to_path_buf())
+    }
+
+    fn during_at(self, action: &'static str, path: impl FnOnce() -> PathBuf) -> Result<T, LogError> {
+        self.map_err(|source| LogError::Io { action, path: path(), source })
     }
 }
 

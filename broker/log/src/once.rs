@@ -14,7 +14,7 @@
 //!   write-ahead log as a whole, once for each segment and checkpoint.
 
 use crate::Op;
-use crate::at_once::several_at_once;
+use crate::at_once::Threads;
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::partition::{Ahead, Written};
@@ -25,7 +25,6 @@ use chronik_core::record::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 /// Segments of one round that are synced at the same time.
 const AHEAD_AT_ONCE: usize = 8;
@@ -44,8 +43,10 @@ pub(crate) struct Once<D: Disk> {
     referenced: HashSet<TopicPartition>,
     /// The same, of the time before, while that checkpoint is not finished.
     referenced_before: HashSet<TopicPartition>,
-    /// What the round under way has written.
-    ahead: HashMap<TopicPartition, Ahead<D>>,
+    /// What the round under way has written. In order, as a simulated disk is asked for the same in the same order.
+    ahead: BTreeMap<TopicPartition, Ahead<D>>,
+    /// Those that sync segments beside the write-ahead log.
+    threads: Threads,
 }
 
 impl<D: Disk> Once<D> {
@@ -57,7 +58,8 @@ impl<D: Disk> Once<D> {
             changed_before: HashSet::new(),
             referenced: HashSet::new(),
             referenced_before: HashSet::new(),
-            ahead: HashMap::new(),
+            ahead: BTreeMap::new(),
+            threads: Threads::default(),
         }
     }
 
@@ -132,32 +134,18 @@ impl<D: Disk> Once<D> {
     /// durable before the other: a journal takes syncs together that come at the same time, and small appends of the round
     /// wait for one sync and not for one of each segment.
     pub(crate) fn sync(
-        &self,
-        store: &Store<D>,
+        &mut self,
+        store: &Arc<Store<D>>,
         sync_wal: impl FnOnce() -> Result<(), LogError>,
     ) -> Result<(), LogError> {
-        let ahead: Vec<_> = self.ahead.values().collect();
-        let sync_ahead = || {
-            several_at_once(D::SYNCS_AT_ONCE.min(AHEAD_AT_ONCE), &ahead, |ahead| {
-                ahead.sync(store)?;
-                store.files.pulse.beat();
-                Ok(())
-            })
-        };
-        if ahead.is_empty() || D::SYNCS_AT_ONCE == 1 {
-            sync_ahead()?;
+        if self.ahead.is_empty() || D::SYNCS_AT_ONCE == 1 {
+            self.ahead.values().try_for_each(|ahead| store.sync_ahead(ahead.uid(), &ahead.file))?;
             return sync_wal();
         }
-        thread::scope(|scope| {
-            let Ok(beside) = thread::Builder::new().spawn_scoped(scope, sync_ahead) else {
-                // There may be no more threads.
-                sync_ahead()?;
-                return sync_wal();
-            };
-            let done = sync_wal();
-            // It does not panic: a release build would end if it did.
-            done.and(beside.join().unwrap_or(Err(LogError::Poisoned)))
-        })
+        let files: Vec<_> = self.ahead.values().map(|ahead| (ahead.uid(), Arc::clone(&ahead.file))).collect();
+        let store = Arc::clone(store);
+        let sync_ahead = move |(uid, file): &(u64, Arc<D::File>)| store.sync_ahead(*uid, file);
+        self.threads.do_beside(D::SYNCS_AT_ONCE.min(AHEAD_AT_ONCE), files, sync_ahead, sync_wal)
     }
 
     /// The round is durable.
@@ -203,4 +191,68 @@ fn large(ops: &[Op], bytes: usize) -> BTreeMap<TopicPartition, Vec<&RecordBatch>
     }
     batches.retain(|_, batches| batches.iter().map(|batch| batch.bytes().len()).sum::<usize>() >= bytes);
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::SYNC;
+    use crate::{Log, Options, RealDisk, SimulatedDisk};
+    use chronik_core::ids::{LeaderEpoch, PartitionId, TopicId};
+    use chronik_core::record::testing::BatchBuilder;
+    use std::path::Path;
+
+    fn open<D: Disk>(disk: D, dir: &Path) -> Log<D> {
+        let options = Options { write_once_bytes: 100, ..Options::default() };
+        let (log, _) = Log::open(disk, dir, options).unwrap();
+        log.write_once(true);
+        log
+    }
+
+    fn partition(n: i32) -> TopicPartition {
+        TopicPartition { topic: TopicId::default(), partition: PartitionId(n) }
+    }
+
+    /// A batch for each of so many partitions.
+    fn round(base: i64, partitions: i32) -> Vec<Op> {
+        let batch = || BatchBuilder::new(1).payload(1000).build().assign(Offset(base), LeaderEpoch(1));
+        (0..partitions).map(|n| Op::Append { partition: partition(n), batch: batch() }).collect()
+    }
+
+    #[test]
+    fn segments_are_synced_in_the_same_order_each_time() {
+        let mut log = open(SimulatedDisk::new(1), Path::new("/d"));
+        for base in 0..2 {
+            let ops = round(base, 8);
+            log.commit(&ops).and_then(|()| log.apply(&ops)).unwrap();
+        }
+        log.commit(&round(2, 8)).unwrap();
+        assert_eq!(log.once.ahead.len(), 8);
+        assert!(log.once.ahead.keys().is_sorted());
+    }
+
+    #[test]
+    fn segments_are_synced_by_threads_that_stay_and_each_failure_is_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(RealDisk, dir.path());
+        for base in 0..5 {
+            let ops = round(base, 3);
+            log.commit(&ops).and_then(|()| log.apply(&ops)).unwrap();
+            // The segments come with the first round, and are announced by the second.
+            assert_eq!(log.once.threads.0.len(), if base < 2 { 0 } else { 3 });
+        }
+        let (store, ops) = (Arc::clone(&log.store), round(5, 3));
+        log.once.write_ahead(&store, &ops, |_| true).unwrap();
+        assert!(log.once.sync(&store, || Ok(())).is_ok());
+        assert!(matches!(log.once.sync(&store, || Err(LogError::Poisoned)), Err(LogError::Poisoned)));
+        for failing in 0..3 {
+            log.once.write_ahead(&store, &ops, |_| true).unwrap();
+            // A sync of this one fails.
+            let file = RealDisk.open(Path::new("/dev/null")).unwrap();
+            log.once.ahead.get_mut(&partition(failing)).unwrap().file = Arc::new(file);
+            let synced = log.once.sync(&store, || Ok(()));
+            assert!(matches!(synced, Err(LogError::Io { action: SYNC, .. })), "{failing}: {synced:?}");
+        }
+        assert_eq!(log.once.threads.0.len(), 3);
+    }
 }

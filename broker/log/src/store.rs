@@ -297,6 +297,8 @@ struct Open<D: Disk> {
     unsynced: usize,
     /// Whether a thread syncs them before they are too many.
     synced_early: bool,
+    /// How many wait until there are fewer.
+    waiting: usize,
     clock: u64,
 }
 
@@ -309,7 +311,7 @@ struct OpenFile<D: Disk> {
 
 impl<D: Disk> Default for Open<D> {
     fn default() -> Self {
-        Self { files: HashMap::new(), unsynced: 0, synced_early: false, clock: 0 }
+        Self { files: HashMap::new(), unsynced: 0, synced_early: false, waiting: 0, clock: 0 }
     }
 }
 
@@ -429,7 +431,9 @@ impl<D: Disk> Files<D> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         while open.synced_early && open.unsynced > limit {
             let before = open.unsynced;
+            open.waiting += 1;
             open = self.changed.wait(open).unwrap_or_else(PoisonError::into_inner);
+            open.waiting -= 1;
             if open.unsynced < before {
                 self.pulse.beat();
             }
@@ -463,7 +467,10 @@ impl<D: Disk> Files<D> {
         {
             file.written = None;
             open.unsynced -= 1;
-            self.changed.notify_all();
+            // To wake nobody is a system call too.
+            if open.waiting > 0 {
+                self.changed.notify_all();
+            }
         }
     }
 

@@ -28,6 +28,8 @@ struct State {
     begun: u64,
     /// With the segment whose file it is.
     under_way: BTreeMap<u64, Option<u64>>,
+    /// How many wait for some of them to end: to wake nobody is a system call too.
+    waiting: usize,
     failed: Option<Failed>,
 }
 
@@ -82,8 +84,11 @@ impl Syncs {
             }
             _ => None,
         };
+        let is_waited_for = state.waiting > 0;
         drop(state);
-        self.ended.notify_all();
+        if is_waited_for {
+            self.ended.notify_all();
+        }
         if let (Some(error), Some(tell)) = (failed, self.watcher.get()) {
             tell(error);
         }
@@ -106,10 +111,13 @@ impl Syncs {
     }
 
     fn wait_where(&self, concerns: impl Fn(Option<u64>) -> bool) -> Result<(), LogError> {
-        let state = self.lock();
+        let mut state = self.lock();
         let until = state.begun;
         let waits = |state: &mut State| state.under_way.range(..=until).any(|(_, uid)| concerns(*uid));
-        drop(self.ended.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner));
+        state.waiting += 1;
+        let mut state = self.ended.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        drop(state);
         self.check()
     }
 

@@ -66,6 +66,8 @@ struct State {
     dead: bool,
     /// The thread waits for something with operations in the queue.
     always_wake: bool,
+    /// The thread waits, or did when it looked last: to wake nobody is a system call too.
+    waiting: bool,
     /// A thread beside the writer's failed.
     failed: Option<LogError>,
     /// Somebody asked for a checkpoint.
@@ -162,7 +164,7 @@ impl Writer {
             self.space.accept(op.bytes());
         }
         state.ops.push_back((op, done));
-        if state.ops.len() == 1 || state.always_wake {
+        if state.waiting && (state.ops.len() == 1 || state.always_wake) {
             self.queue.wake.notify_one();
         }
     }

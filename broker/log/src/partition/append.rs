@@ -111,7 +111,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Writes batches behind the partition's end in the segment of that number, where nobody looks yet: they are durable
-    /// after [`Ahead::sync`], and part of the log after [`Self::publish`]. `None` when they do not all fit there.
+    /// after [`Self::sync_ahead`], and part of the log after [`Self::publish`]. `None` when they do not all fit there.
     pub(crate) fn write_ahead(
         &self,
         tp: TopicPartition,
@@ -133,6 +133,15 @@ impl<D: Disk> Store<D> {
         });
         let places = places.collect();
         Ok(Some(Ahead { written, places, file }))
+    }
+
+    /// Makes durable what was written ahead to that segment's file.
+    pub(crate) fn sync_ahead(&self, uid: u64, file: &D::File) -> Result<(), LogError> {
+        let begun = self.files.now();
+        self.syncs.run_of(uid, &self.root, || file.sync_data())?;
+        self.files.synced(uid, begun);
+        self.files.pulse.beat();
+        Ok(())
     }
 
     /// Lets readers see what was written ahead.
@@ -233,13 +242,13 @@ impl<D: Disk> Store<D> {
     ) -> Result<(Written, Arc<D::File>), LogError> {
         let Planned { written, entries } = self.plan(tp, before, segment, batches.iter().map(|b| b.header()))?;
         let parts: Vec<_> = batches.iter().map(|b| IoSlice::new(b.bytes())).collect();
-        let path = folder(&self.root, tp).join(segment.log_name());
-        let file = self.file(tp, &segment, Kind::Log).during("open", &path)?;
+        let path = || folder(&self.root, tp).join(segment.log_name());
+        let file = self.file(tp, &segment, Kind::Log).during_at("open", path)?;
         self.make_room_to_write()?;
         let wrote = file.write_at(&parts, segment.len);
         // Not before: a sync meanwhile may have come too early. What failed may have written some.
         self.keep_until_synced(segment.uid, &file);
-        wrote.during("write", &path)?;
+        wrote.during_at("write", path)?;
         if !entries.is_empty() {
             self.write_index(tp, &segment, segment.index_entries, &entries)?;
         }
@@ -339,21 +348,14 @@ pub(crate) struct Ahead<D: Disk> {
     pub(crate) written: Written,
     /// Where each of them is.
     pub(crate) places: Vec<Place>,
-    file: Arc<D::File>,
+    /// Of that segment.
+    pub(crate) file: Arc<D::File>,
 }
 
 impl<D: Disk> Ahead<D> {
     /// Of the segment that they are in.
     pub(crate) fn uid(&self) -> u64 {
         self.written.segment.uid
-    }
-
-    /// Makes them durable.
-    pub(crate) fn sync(&self, store: &Store<D>) -> Result<(), LogError> {
-        let (uid, begun) = (self.uid(), store.files.now());
-        store.syncs.run_of(uid, &store.root, || self.file.sync_data())?;
-        store.files.synced(uid, begun);
-        Ok(())
     }
 }
 

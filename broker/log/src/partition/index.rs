@@ -111,15 +111,16 @@ impl<D: Disk> Store<D> {
         first: u32,
         entries: &[u8],
     ) -> Result<(), LogError> {
-        let path = folder(&self.root, tp).join(segment.index_name());
+        let path = || folder(&self.root, tp).join(segment.index_name());
         let file = match self.file(tp, segment, Kind::Index) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let path = path();
                 let file = self.disk.create(&path).during("create", &path)?;
                 self.files.insert(segment.uid, Kind::Index, file)
             }
-            other => other.during("open", &path)?,
+            other => other.during_at("open", path)?,
         };
-        file.write_at(&[IoSlice::new(entries)], u64::from(first) * SLOT as u64).during("write", &path)
+        file.write_at(&[IoSlice::new(entries)], u64::from(first) * SLOT as u64).during_at("write", path)
     }
 
     /// How many slots are of batches before `offset`.

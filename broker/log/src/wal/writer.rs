@@ -223,7 +223,7 @@ impl<D: Disk> WalWriter<D> {
         for file in self.left.drain(..) {
             file.sync_data().during(SYNC, &self.dir)?;
         }
-        self.file.sync_data().during(SYNC, &segment::path(&self.dir, self.at.segment))?;
+        self.file.sync_data().during_at(SYNC, || segment::path(&self.dir, self.at.segment))?;
         self.synced = self.at.lsn;
         Ok(())
     }
@@ -262,7 +262,8 @@ impl<D: Disk> WalWriter<D> {
 
     fn write_block(&mut self, ops: &[Entry<'_>]) -> Result<(), LogError> {
         let heads: Vec<_> = ops.iter().map(Entry::head).collect();
-        let mut parts = vec![IoSlice::new(&[])];
+        let mut parts = Vec::with_capacity(2 * ops.len() + 2);
+        parts.push(IoSlice::new(&[]));
         let (mut payload_len, mut payload_crc) = (0, 0);
         for (op, head) in ops.iter().zip(&heads) {
             let (head, body) = (head.bytes(), op.body());
@@ -287,14 +288,14 @@ impl<D: Disk> WalWriter<D> {
         let end = self.at.offset + header.block_len();
         let with_seal = end + ALIGN as u64;
         parts.push(IoSlice::new(&ZEROES[..block_len(payload_len) - HEADER - payload_len]));
-        let path = segment::path(&self.dir, self.at.segment);
+        let path = || segment::path(&self.dir, self.at.segment);
         if with_seal > self.allocated {
             // First, and under the block too: it would be one long write otherwise.
             let allocated = with_seal.next_multiple_of(STEP).min(self.segment_bytes).max(with_seal);
-            extend(&self.file, self.allocated, allocated).during("extend", &path)?;
+            extend(&self.file, self.allocated, allocated).during_at("extend", path)?;
             self.allocated = allocated;
         }
-        self.file.write_at(&parts, self.at.offset).during("write", &path)?;
+        self.file.write_at(&parts, self.at.offset).during_at("write", path)?;
         self.at.offset = end;
         self.at.lsn.0 += header.block_len();
         Ok(())

@@ -87,6 +87,7 @@ impl<D: Disk> Rounds<'_, D> {
         let queue = self.queue;
         let mut state = queue.lock();
         loop {
+            state.waiting = false;
             if let Some(error) = state.failed.take() {
                 return Next::Failed(error);
             }
@@ -133,6 +134,7 @@ impl<D: Disk> Rounds<'_, D> {
                 state = queue.lock();
                 continue;
             }
+            state.waiting = true;
             state.always_wake = held || waits.get() || !self.log.stuck.is_empty();
             if self.log.stuck.is_empty() {
                 state = queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
