@@ -1,7 +1,10 @@
 //! A network that loses or delays what brokers send to each other, under idempotent producers and a consumer group. The
 //! brokers are real processes, each in a network namespace of its own. While something is wrong with the network, who can
 //! talk to a majority is written to within a bound; when it is mended, all replicas come back into the in-sync sets, and
-//! what was acknowledged is there once and in order.
+//! what was acknowledged is there once and in order. Then other brokers, which are set up for a wide area, have one between
+//! them.
+
+mod wide_area;
 
 use super::failover::{BALANCE, controller_leader};
 use super::full_load::FENCES;
@@ -149,10 +152,16 @@ impl Display for Disturbance {
     }
 }
 
-/// Each disturbance once, five times with `--full`, or as often as the settings say.
+/// Each disturbance once, five times with `--full`, or as often as the settings say; and a wide area.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let network = Network::enter(BROKERS, DELAY)?;
-    disturb_all(&network, settings, report)
+    disturb_all(&network, settings, report)?;
+    network.set(&[])?;
+    // What is looked at there is in the logs of Chronik's brokers.
+    if let Software::Chronik(_) = settings.software {
+        wide_area::run(&network, settings, report)?;
+    }
+    Ok(())
 }
 
 fn disturb_all(network: &Network, settings: &Settings, report: &mut Report) -> Result<()> {
