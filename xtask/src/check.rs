@@ -13,7 +13,8 @@ pub(crate) enum Need {
     Compiler,
     /// Mount namespaces of one's own.
     Namespaces,
-    /// Network namespaces of one's own, and a kernel whose packet filter hands packets over; iproute2 and iptables.
+    /// Network namespaces of one's own, and a kernel whose packet filter hands packets over and drops some at random; iproute2
+    /// and iptables.
     Network,
     /// Go and a module proxy.
     Go,
@@ -42,9 +43,12 @@ impl Need {
                 Some("ip (iproute2), or the kernel's veth, is missing")
             }
             Self::Network
-                if !own_network("iptables -A FORWARD -j NFQUEUE --queue-num 1 && iptables-restore </dev/null") =>
+                if !own_network(
+                    "iptables -A FORWARD -m statistic --mode random --probability 0.01 -j DROP && \
+                     iptables -A FORWARD -j NFQUEUE --queue-num 1 && iptables-restore </dev/null",
+                ) =>
             {
-                Some("iptables, or the kernel's NFQUEUE, is missing")
+                Some("iptables, or the kernel's NFQUEUE or its match of statistics, is missing")
             }
             Self::Java if !found("java", "-version") => Some("java (17 or newer) is missing"),
             Self::Java if !found("mvn", "-version") => Some("mvn (Maven) is missing"),

@@ -390,6 +390,16 @@ impl Cluster {
         Ok((code, body.to_owned()))
     }
 
+    /// How many lines there are of this kind in the logs of all brokers.
+    pub fn count_log_lines(&self, is_one: impl Fn(&str) -> bool) -> Result<usize> {
+        let mut lines = 0;
+        for (id, broker) in self.brokers.iter().enumerate() {
+            let log = fs::read(&broker.log).with_context(|| format!("the log of broker {id}"))?;
+            lines += String::from_utf8_lossy(&log).lines().filter(|line| is_one(line)).count();
+        }
+        Ok(lines)
+    }
+
     /// The ends of all logs, for a failure's message.
     pub fn tails(&self) -> String {
         let mut text = String::new();

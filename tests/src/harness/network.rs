@@ -16,6 +16,13 @@ use std::time::Duration;
 
 /// Where `ip netns` keeps its own.
 const NAMES: &str = "/run/netns";
+/// Whose packets are held: of [`Fault::Late`], and of [`Fault::Far`].
+const LATE_QUEUE: u16 = 1;
+const FAR_QUEUE: u16 = 2;
+/// One way over a wide area.
+const FAR_DELAY: Duration = Duration::from_millis(25);
+/// Which part of the packets is lost on that way.
+const FAR_LOSS: f64 = 0.01;
 
 /// Who sends or gets something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,10 @@ pub enum Fault {
     Lost,
     /// It comes later by what the network was made for.
     Late,
+    /// It goes over a wide area: a packet takes 25 ms, and one in a hundred is lost.
+    Far,
+    /// What goes to this TCP port is dropped, and nothing else.
+    LostTo(u16),
 }
 
 /// From whom, to whom, and what becomes of it.
@@ -43,7 +54,8 @@ pub type Rule = (Host, Host, Fault);
 pub struct Network {
     brokers: usize,
     delay: Duration,
-    holds: OnceLock<()>,
+    holds_late: OnceLock<()>,
+    holds_far: OnceLock<()>,
 }
 
 impl Network {
@@ -55,7 +67,7 @@ impl Network {
         fs::create_dir_all(NAMES)?;
         run("ip", &["link", "set", "lo", "up"])?;
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("have packets forwarded")?;
-        let network = Self { brokers, delay, holds: OnceLock::new() };
+        let network = Self { brokers, delay, holds_late: OnceLock::new(), holds_far: OnceLock::new() };
         (0..brokers).try_for_each(|id| network.connect(id))?;
         network.set(&[])?;
         Ok(network)
@@ -92,9 +104,14 @@ impl Network {
 
     /// All that is wrong with it from now on; nothing, if there are no rules. It changes in one step.
     pub fn set(&self, rules: &[Rule]) -> Result<()> {
-        if rules.iter().any(|(_, _, fault)| *fault == Fault::Late) && self.holds.get().is_none() {
-            packets::delay_by(self.delay)?;
-            self.holds.get_or_init(|| ());
+        for (fault, holds, queue, delay) in [
+            (Fault::Late, &self.holds_late, LATE_QUEUE, self.delay),
+            (Fault::Far, &self.holds_far, FAR_QUEUE, FAR_DELAY),
+        ] {
+            if rules.iter().any(|(_, _, of_rule)| *of_rule == fault) && holds.get().is_none() {
+                packets::delay_by(queue, delay)?;
+                holds.get_or_init(|| ());
+            }
         }
         let mut filter =
             Command::new("iptables-restore").stdin(Stdio::piped()).spawn().context("run iptables-restore")?;
@@ -131,11 +148,16 @@ fn table(rules: &[Rule]) -> String {
             (Host::Clients, Host::Broker(to)) => format!("OUTPUT -o {}", line(*to)),
             (Host::Clients, Host::Clients) => continue,
         };
-        let target = match fault {
-            Fault::Lost => "DROP".to_owned(),
-            Fault::Late => format!("NFQUEUE --queue-num {}", packets::QUEUE),
+        if *fault == Fault::Far {
+            let _ = writeln!(text, "-A {place} -m statistic --mode random --probability {FAR_LOSS} -j DROP");
+        }
+        let what = match fault {
+            Fault::Lost => "-j DROP".to_owned(),
+            Fault::Late => format!("-j NFQUEUE --queue-num {LATE_QUEUE}"),
+            Fault::Far => format!("-j NFQUEUE --queue-num {FAR_QUEUE}"),
+            Fault::LostTo(port) => format!("-p tcp --dport {port} -j DROP"),
         };
-        let _ = writeln!(text, "-A {place} -j {target}");
+        let _ = writeln!(text, "-A {place} {what}");
     }
     text.push_str("COMMIT\n");
     text
@@ -163,6 +185,18 @@ mod tests {
                         -A FORWARD -i to-broker-0 -o to-broker-1 -j DROP\n\
                         -A INPUT -i to-broker-2 -j DROP\n\
                         -A OUTPUT -o to-broker-2 -j NFQUEUE --queue-num 1\nCOMMIT\n";
+        assert_eq!(table(&rules), expected);
+    }
+
+    #[test]
+    fn what_is_far_is_lost_now_and_then_and_what_is_left_of_it_is_held() {
+        let rules =
+            [(Host::Broker(0), Host::Broker(1), Fault::Far), (Host::Broker(2), Host::Broker(1), Fault::LostTo(9))];
+        let expected = "*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\n\
+                        -A FORWARD -i to-broker-0 -o to-broker-1 \
+                        -m statistic --mode random --probability 0.01 -j DROP\n\
+                        -A FORWARD -i to-broker-0 -o to-broker-1 -j NFQUEUE --queue-num 2\n\
+                        -A FORWARD -i to-broker-2 -o to-broker-1 -p tcp --dport 9 -j DROP\nCOMMIT\n";
         assert_eq!(table(&rules), expected);
     }
 }

@@ -8,8 +8,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The queue's number, in a network namespace that is the tests' own.
-pub const QUEUE: u16 = 1;
 /// Packets that may wait: many times what goes over a line in its delay.
 const WAITING_MAX: u32 = 100_000;
 
@@ -36,8 +34,9 @@ const PACKET_HEADER: u16 = 1;
 const VERDICT_HEADER: u16 = 2;
 const ACCEPT: u32 = 1;
 
-/// Delays each packet by so much, to the end of this process.
-pub fn delay_by(delay: Duration) -> Result<()> {
+/// Delays each packet that the filter hands to the queue of this number by so much, to the end of this process. The number is
+/// one of a network namespace that is the tests' own, and is taken once.
+pub fn delay_by(number: u16, delay: Duration) -> Result<()> {
     let queue = Socket::new(Domain::from(AF_NETLINK), Type::RAW, Some(Protocol::from(NETLINK_NETFILTER)))?;
     let mut parameters = 0_u32.to_be_bytes().to_vec();
     parameters.push(COPY_META);
@@ -46,7 +45,7 @@ pub fn delay_by(delay: Duration) -> Result<()> {
         (CONFIG_PARAMETERS, parameters),
         (CONFIG_LENGTH, WAITING_MAX.to_be_bytes().to_vec()),
     ] {
-        send_message(&queue, MESSAGE_CONFIG, REQUEST | ACKNOWLEDGE, kind, &content)?;
+        send_message(&queue, number, MESSAGE_CONFIG, REQUEST | ACKNOWLEDGE, kind, &content)?;
         let error = refusal(&queue)?;
         ensure!(error == 0, "the kernel has no queue of packets: error {error}");
     }
@@ -58,7 +57,7 @@ pub fn delay_by(delay: Duration) -> Result<()> {
         }
     });
     thread::spawn(move || {
-        if let Err(error) = let_go(&verdicts, &due, delay) {
+        if let Err(error) = let_go(&verdicts, number, &due, delay) {
             println!("packets are not let go any more: {error:#}");
         }
     });
@@ -66,7 +65,7 @@ pub fn delay_by(delay: Duration) -> Result<()> {
 }
 
 /// Sends a netlink message with one attribute.
-fn send_message(queue: &Socket, message: u16, flags: u16, kind: u16, content: &[u8]) -> Result<()> {
+fn send_message(queue: &Socket, number: u16, message: u16, flags: u16, kind: u16, content: &[u8]) -> Result<()> {
     let attribute = 4 + content.len();
     let padded = attribute.next_multiple_of(4);
     let length = HEADER_BYTES + FAMILY_HEADER_BYTES + padded;
@@ -76,7 +75,7 @@ fn send_message(queue: &Socket, message: u16, flags: u16, kind: u16, content: &[
     bytes.extend(flags.to_ne_bytes());
     bytes.extend([0; 8]);
     bytes.extend([0, 0]);
-    bytes.extend(QUEUE.to_be_bytes());
+    bytes.extend(number.to_be_bytes());
     bytes.extend((attribute as u16).to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(content);
@@ -133,11 +132,11 @@ fn packet(message: &[u8]) -> Option<u32> {
 }
 
 /// Numbers ascend, and what is let go with one are all that came before.
-fn let_go(queue: &Socket, due: &Receiver<(Instant, u32)>, delay: Duration) -> Result<()> {
+fn let_go(queue: &Socket, number: u16, due: &Receiver<(Instant, u32)>, delay: Duration) -> Result<()> {
     while let Ok((came, id)) = due.recv() {
         thread::sleep((came + delay).saturating_duration_since(Instant::now()));
         let verdict = [ACCEPT.to_be_bytes(), id.to_be_bytes()].concat();
-        send_message(queue, MESSAGE_VERDICT_BATCH, REQUEST, VERDICT_HEADER, &verdict)?;
+        send_message(queue, number, MESSAGE_VERDICT_BATCH, REQUEST, VERDICT_HEADER, &verdict)?;
     }
     Ok(())
 }

@@ -293,11 +293,16 @@ pub(super) fn controller_leader(cluster: &Cluster, software: &Software) -> Resul
         // Kafka names it to its own tools alone; which of its brokers is killed here does not matter.
         return Ok(cluster.size() - 1);
     }
-    let logs: Vec<_> = (0..cluster.size()).map(|id| fs::read(cluster.log(id))).collect::<Result<_, _>>()?;
-    let text = logs.iter().map(|log| String::from_utf8_lossy(log)).collect::<String>();
-    let leader = text.lines().filter_map(leadership).max().context("no log says who leads the controller quorum")?.1;
+    let (_, leader) = controller_leadership(cluster)?;
     ensure!(cluster.is_running(leader), "broker {leader} leads the controller quorum and does not run");
     Ok(leader)
+}
+
+/// The highest term in the brokers' logs, and who leads the controller quorum in it.
+pub(super) fn controller_leadership(cluster: &Cluster) -> Result<(u64, usize)> {
+    let logs: Vec<_> = (0..cluster.size()).map(|id| fs::read(cluster.log(id))).collect::<Result<_, _>>()?;
+    let text = logs.iter().map(|log| String::from_utf8_lossy(log)).collect::<String>();
+    text.lines().filter_map(leadership).max().context("no log says who leads the controller quorum")
 }
 
 /// Term and broker, from a line like `… broker 2 leads the controller quorum … term=7`.

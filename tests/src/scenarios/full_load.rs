@@ -10,7 +10,6 @@ use crate::harness::metadata::Metadata;
 use crate::load::{Load, verify};
 use crate::report::{Report, Table};
 use anyhow::{Context as _, Result};
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,7 @@ const KEPT: [(&str, &str); 2] = [("retention.bytes", "200000000"), ("segment.byt
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// What a broker logs when it takes another one for gone, and when it sees who leads the quorum.
-const FENCES: &str = "fencing broker";
+pub(super) const FENCES: &str = "fencing broker";
 const LEADS: &str = "leads the controller quorum";
 
 /// The load, and what the brokers made of each other meanwhile.
@@ -54,6 +53,7 @@ fn load(
     let group = ConsumingGroup::start(&bootstrap, NEIGHBOUR, "consumer", NEIGHBOUR, PARTITIONS, 3)?;
     let neighbour = Load::start("neighbour", &bootstrap, NEIGHBOUR, PARTITIONS, RATE)?;
     neighbour.wait_for_acknowledgements_after(Instant::now(), PATIENCE)?;
+    let count = |cluster: &Cluster, what: &str| cluster.count_log_lines(|line| line.contains(what));
     let before = [count(cluster, FENCES)?, count(cluster, LEADS)?];
     let begin = Instant::now();
 
@@ -102,14 +102,4 @@ fn load(
     report.check_result("its records are there once and in order", verify(&bootstrap, &[&neighbour]));
     report.check_result("its consumer group skips nothing and goes back nowhere", group.end(PATIENCE));
     cluster.check_alive()
-}
-
-/// Lines of all brokers' logs that say so.
-fn count(cluster: &Cluster, what: &str) -> Result<usize> {
-    let mut lines = 0;
-    for id in 0..cluster.size() {
-        let log = fs::read_to_string(cluster.log(id)).with_context(|| format!("the log of broker {id}"))?;
-        lines += log.lines().filter(|line| line.contains(what)).count();
-    }
-    Ok(lines)
 }

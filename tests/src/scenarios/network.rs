@@ -1,14 +1,18 @@
 //! A network that loses or delays what brokers send to each other, under idempotent producers and a consumer group. The
 //! brokers are real processes, each in a network namespace of its own. While something is wrong with the network, who can
 //! talk to a majority is written to within a bound; when it is mended, all replicas come back into the in-sync sets, and
-//! what was acknowledged is there once and in order.
+//! what was acknowledged is there once and in order. Then other brokers, which are set up for a wide area, have one between
+//! them.
+
+mod wide_area;
 
 use super::failover::{BALANCE, controller_leader};
+use super::full_load::FENCES;
 use super::{Settings, TimeLimit};
 use crate::consuming::ConsumingGroup;
 use crate::harness::cluster::{Cluster, PATIENCE, Software};
 use crate::harness::metadata::{Metadata, under_replicated};
-use crate::harness::network::Fault::{Late, Lost};
+use crate::harness::network::Fault::{Late, Lost, LostTo};
 use crate::harness::network::Host::{Broker, Clients};
 use crate::harness::network::{Network, Rule};
 use crate::harness::wait;
@@ -34,6 +38,9 @@ const LASTS: Duration = Duration::from_secs(2);
 /// that failed, the data, and an ISR change.
 const REJOINED: TimeLimit = TimeLimit { target: Duration::from_secs(5), always: Duration::from_secs(30) };
 
+/// What a broker logs when it gives up what it leads, as no other one reaches it.
+const GIVES_UP: &str = "No other broker reaches this one";
+
 /// What is wrong with the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disturbance {
@@ -56,6 +63,8 @@ enum Disturbance {
     CutOff,
     /// The same with the one that leads the controller.
     ControllerCutOff,
+    /// Nothing comes to the port for followers of a broker, which the controller hears as before.
+    NoFollowers,
     /// All that a broker sends to others, and gets from them, comes late.
     Slow,
     /// All that brokers send to each other comes late: later than those answer in time who are set up for a fast network.
@@ -63,12 +72,12 @@ enum Disturbance {
 }
 
 use Disturbance::{
-    AllSlow, Bridge, BridgeOfController, ControllerCutOff, CutOff, Deaf, FromController, Mute, OneWay, Slow,
-    ToController,
+    AllSlow, Bridge, BridgeOfController, ControllerCutOff, CutOff, Deaf, FromController, Mute, NoFollowers, OneWay,
+    Slow, ToController,
 };
 
 impl Disturbance {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         OneWay,
         ToController,
         FromController,
@@ -78,12 +87,13 @@ impl Disturbance {
         BridgeOfController,
         CutOff,
         ControllerCutOff,
+        NoFollowers,
         Slow,
         AllSlow,
     ];
 
-    /// The rules that make it, for who leads the controller and the two others.
-    fn rules(self, controller: usize, [one, other]: [usize; 2]) -> Vec<Rule> {
+    /// The rules that make it, for who leads the controller and the two others; and for the first one's port for followers.
+    fn rules(self, controller: usize, [one, other]: [usize; 2], replication: u16) -> Vec<Rule> {
         let (leader, a, b) = (Broker(controller), Broker(one), Broker(other));
         let all = [Clients, leader, a, b];
         let brokers = [leader, a, b];
@@ -100,6 +110,7 @@ impl Disturbance {
             BridgeOfController => both_ways(a, b, Lost).to_vec(),
             CutOff => others(a).flat_map(|host| both_ways(a, host, Lost)).collect(),
             ControllerCutOff => others(leader).flat_map(|host| both_ways(leader, host, Lost)).collect(),
+            NoFollowers => peers(a).map(|from| (from, a, LostTo(replication))).collect(),
             Slow => peers(a).flat_map(|host| both_ways(a, host, Late)).collect(),
             AllSlow => brokers.into_iter().flat_map(|from| peers(from).map(move |to| (from, to, Late))).collect(),
         }
@@ -114,6 +125,8 @@ impl Disturbance {
             FromController | Mute | ControllerCutOff => 2_500,
             // It is heard until the connections break on which nothing is acknowledged, 0.8 s at most.
             Deaf => 3_500,
+            // Its followers' connections end after a second of silence, and it waits for others for a session and a half.
+            NoFollowers => 5_000,
             AllSlow => return None,
         };
         Some(TimeLimit { target: Duration::from_millis(target), always: Duration::from_secs(10) })
@@ -132,17 +145,28 @@ impl Display for Disturbance {
             BridgeOfController => "two brokers see the controller's leader alone",
             CutOff => "a broker is cut off",
             ControllerCutOff => "the controller's leader is cut off",
+            NoFollowers => "a broker's replication port is blocked",
             Slow => "a broker is 200 ms away",
             AllSlow => "all brokers are 200 ms apart",
         })
     }
 }
 
-/// Each disturbance once, five times with `--full`, or as often as the settings say.
+/// Each disturbance once, five times with `--full`, or as often as the settings say; and a wide area.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let network = Network::enter(BROKERS, DELAY)?;
+    disturb_all(&network, settings, report)?;
+    network.set(&[])?;
+    // What is looked at there is in the logs of Chronik's brokers.
+    if let Software::Chronik(_) = settings.software {
+        wide_area::run(&network, settings, report)?;
+    }
+    Ok(())
+}
+
+fn disturb_all(network: &Network, settings: &Settings, report: &mut Report) -> Result<()> {
     let rounds = settings.rounds.unwrap_or(if settings.full { 5 } else { 1 });
-    let mut world = World::new(network, settings)?;
+    let mut world = World::new(network, settings, &BALANCE)?;
     let mut seen = Vec::new();
     'rounds: for round in 0..rounds {
         for disturbance in Disturbance::ALL {
@@ -197,8 +221,8 @@ fn judge(settings: &Settings, seen: &[(Disturbance, Seen)], report: &mut Report)
     }
 }
 
-struct World {
-    network: Network,
+struct World<'a> {
+    network: &'a Network,
     cluster: Cluster,
     metadata: Metadata,
     loads: [Load; 2],
@@ -206,10 +230,10 @@ struct World {
     probe: Probe,
 }
 
-impl World {
-    fn new(network: Network, settings: &Settings) -> Result<Self> {
-        let properties = [&BALANCE[..], &[("group.initial.rebalance.delay.ms", "300")]].concat();
-        let mut cluster = Cluster::in_network(&network, &settings.software, &properties)?;
+impl<'a> World<'a> {
+    fn new(network: &'a Network, settings: &Settings, properties: &[(&str, &str)]) -> Result<Self> {
+        let properties = [properties, &[("group.initial.rebalance.delay.ms", "300")]].concat();
+        let mut cluster = Cluster::in_network(network, &settings.software, &properties)?;
         cluster.start_all()?;
         cluster.wait_for_brokers(BROKERS)?;
         let bootstrap = cluster.bootstrap();
@@ -233,8 +257,10 @@ impl World {
             others.reverse();
         }
         println!("broker {controller} leads the controller: {disturbance}: {others:?}");
+        let watched = disturbance == NoFollowers && matches!(software, Software::Chronik(_));
+        let before = if watched { Some(self.signs(others[0])?) } else { None };
         let began = Instant::now();
-        self.network.set(&disturbance.rules(controller, others))?;
+        self.network.set(&disturbance.rules(controller, others, self.cluster.ports(others[0]).replication))?;
         let no_writes = if disturbance.limit().is_some() {
             // What was on its way before is acknowledged still.
             self.probe.acknowledged.wait_for_each_after(began + Duration::from_secs(1), PATIENCE)?;
@@ -246,6 +272,11 @@ impl World {
             thread::sleep(LASTS);
             None
         };
+        if let Some((given_up, fenced)) = before {
+            let (given_up_by_now, fenced_by_now) = self.signs(others[0])?;
+            ensure!(given_up_by_now > given_up, "broker {} has given nothing up", others[0]);
+            ensure!(fenced_by_now == fenced, "broker {} is fenced, which the controller can hear", others[0]);
+        }
         let mended = Instant::now();
         self.network.set(&[])?;
         self.wait_for_all_in_sync()?;
@@ -254,15 +285,26 @@ impl World {
         let in_sync_at = Instant::now();
         self.probe.acknowledged.wait_for_each_after(in_sync_at, PATIENCE)?;
         let after = self.probe.acknowledged.longest_gap(mended, in_sync_at);
-        for load in &self.loads {
-            load.wait_for_acknowledgements_after(in_sync_at, PATIENCE)?;
-        }
+        Ok((Seen { no_writes, after, rejoined }, self.compare(in_sync_at)?))
+    }
+
+    /// How often brokers have given up what they led, as nobody reached them, and how often this one was fenced.
+    fn signs(&self, broker: usize) -> Result<(usize, usize)> {
+        let fenced = format!("{FENCES} {broker}:");
+        let count = |what: &str| self.cluster.count_log_lines(|line| line.contains(what));
+        Ok((count(GIVES_UP)?, count(&fenced)?))
+    }
+
+    /// Has the writers pause when they have been acknowledged to after a moment, and compares what they wrote with what is
+    /// there, and with what the group processes.
+    fn compare(&self, moment: Instant) -> Result<String> {
+        self.wait_for_writes_after(moment)?;
         for load in &self.loads {
             load.pause(PATIENCE)?;
         }
         let state = verify(&self.cluster.bootstrap(), &self.loads.iter().collect::<Vec<_>>())?;
         let consumed = self.group.catch_up(PATIENCE)?;
-        Ok((Seen { no_writes, after, rejoined }, format!("{state}; {consumed}")))
+        Ok(format!("{state}; {consumed}"))
     }
 
     /// By what each broker says: one that was cut off has not heard yet that there was anybody missing.
@@ -288,11 +330,14 @@ impl World {
         for load in &self.loads {
             load.resume();
         }
-        let now = Instant::now();
+        self.wait_for_writes_after(Instant::now())
+    }
+
+    fn wait_for_writes_after(&self, moment: Instant) -> Result<()> {
         for load in &self.loads {
-            load.wait_for_acknowledgements_after(now, PATIENCE)?;
+            load.wait_for_acknowledgements_after(moment, PATIENCE)?;
         }
-        self.probe.acknowledged.wait_for_each_after(now, PATIENCE)
+        self.probe.acknowledged.wait_for_each_after(moment, PATIENCE)
     }
 }
 
@@ -303,7 +348,7 @@ mod tests {
     #[test]
     fn every_disturbance_is_of_two_different_hosts_and_leaves_a_majority_that_talks_if_it_has_a_limit() {
         for disturbance in Disturbance::ALL {
-            let rules = disturbance.rules(1, [2, 0]);
+            let rules = disturbance.rules(1, [2, 0], 9);
             assert!(rules.iter().all(|(from, to, _)| from != to), "{disturbance}");
             let lost =
                 |x, y| rules.contains(&(Broker(x), Broker(y), Lost)) || rules.contains(&(Broker(y), Broker(x), Lost));
@@ -315,7 +360,13 @@ mod tests {
     #[test]
     fn a_bridge_is_two_that_see_a_third_and_not_each_other() {
         let ends = [(Broker(1), Broker(2), Lost), (Broker(2), Broker(1), Lost)];
-        assert_eq!(Bridge.rules(1, [2, 0]), ends);
-        assert_eq!(BridgeOfController.rules(0, [1, 2]), ends);
+        assert_eq!(Bridge.rules(1, [2, 0], 9), ends);
+        assert_eq!(BridgeOfController.rules(0, [1, 2], 9), ends);
+    }
+
+    #[test]
+    fn who_has_no_followers_is_heard_at_its_other_ports() {
+        let ends = [(Broker(1), Broker(2), LostTo(9)), (Broker(0), Broker(2), LostTo(9))];
+        assert_eq!(NoFollowers.rules(1, [2, 0], 9), ends);
     }
 }
