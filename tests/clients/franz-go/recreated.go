@@ -41,6 +41,10 @@ func (w *writer) run(producer *kgo.Client, topic string) {
 			w.err = err
 		}
 		w.lock.Unlock()
+		if errors.Is(err, kerr.UnknownTopicID) {
+			// This client never takes another id for a topic it knows, and says so: the application is to forget the topic.
+			producer.PurgeTopicsFromProducing(topic)
+		}
 		if err != nil {
 			time.Sleep(10 * time.Millisecond)
 		}
