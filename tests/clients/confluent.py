@@ -193,7 +193,8 @@ def made_again():
         return message.offset()
 
     def remake():
-        AdminClient(BOOTSTRAP).delete_topics([topic])[topic].result(timeout=PATIENCE_S)
+        admin = AdminClient(BOOTSTRAP)
+        admin.delete_topics([topic])[topic].result(timeout=PATIENCE_S)
         try:
             create(topic)
         except KafkaException as error:
