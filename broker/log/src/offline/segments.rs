@@ -144,7 +144,8 @@ struct Entry {
     max: Option<i64>,
 }
 
-/// What an index says, by the position that it names; and the first slots of entries that are not as they were written.
+/// What an index says, by the position that it names; and the first slots of entries that are not as they were written. A
+/// write that a power cut has lost says nothing, nor does what it has left of an entry.
 fn index_entries<D: Disk>(
     disk: &D,
     path: &Path,
@@ -156,12 +157,22 @@ fn index_entries<D: Disk>(
         let file = disk.open(path).during("open", path)?;
         read_exact_at(&file, &mut bytes, 0).during("read", path)?;
     }
-    let slots = slots(&bytes);
+    let mut slots = slots(&bytes);
+    if there < u64::from(segment.index_entries) {
+        // What is behind the file's end is lost as well.
+        slots.push((0, 0));
+    }
     let timed = |n: usize| Timed::decode(segment.uid, slots.get(n..n + TIMED)?, n as u32);
+    // No entry is ever made for the segment's first batch: zeroes are a write that was lost.
+    let is_lost = |n: usize| slots.get(n).is_some_and(|slot| slot.0 == 0);
     let (mut entries, mut broken, mut n) = (BTreeMap::new(), Vec::new(), 0);
     while let Some((relative, position)) = slots.get(n).copied() {
         let slot = n as u32;
-        if let Some(found) = timed(n) {
+        let same = slots[n..].iter().take(TIMED).take_while(|next| next.0 == relative).count();
+        let is_part = same < TIMED && (is_lost(n + same) || n.checked_sub(1).is_some_and(is_lost));
+        if relative == 0 || is_part {
+            n += same;
+        } else if let Some(found) = timed(n) {
             let entry = Entry { slot, relative: found.relative, max: Some(found.max) };
             entries.insert(u64::from(found.position), entry);
             n += TIMED;

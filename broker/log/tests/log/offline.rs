@@ -1,8 +1,8 @@
 //! What is found in a log that nobody has open.
 
-use crate::common::{batch, partition, produced, run, tiny};
+use crate::common::{batch, partition, produced, run, stamped, tiny};
 use chronik_core::ids::Offset;
-use chronik_log::{Finding, Journal, Log, LogError, LoggedOperation, Op, RealDisk, Verified};
+use chronik_log::{Finding, Journal, Log, LogError, LoggedOperation, Op, Options, RealDisk, Verified};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -183,6 +183,43 @@ fn a_file_that_is_gone_or_short_is_found() {
     }
     fs::remove_file(&segment).unwrap();
     assert_eq!(verify(dir.path()).unwrap().findings[0].detail, "it is missing");
+}
+
+#[test]
+fn what_a_power_cut_has_lost_of_an_index_is_no_damage() {
+    let dir = tempfile::tempdir().expect("the disk is whole");
+    let dense = Options { segment_bytes: 20_000, index_interval_bytes: 100, index_from_bytes: 0, ..tiny() };
+    let (mut log, _) = Log::open(RealDisk, &dir.path().join("log"), dense).expect("the disk is whole");
+    for base in 0..20 {
+        run(&mut log, Op::Append { partition: partition(0), batch: stamped(base, base, 150) });
+    }
+    log.checkpoint().expect("the disk is whole");
+    drop(log);
+    let is_index = |path: &PathBuf| path.extension().is_some_and(|e| e == "index");
+    let index = files(dir.path()).into_iter().find(is_index).expect("it is long enough");
+    let whole = fs::read(&index).expect("it is there");
+    let slots = whole.len() / 8;
+    assert!(slots > 40, "entries know times");
+    let found = || verify(dir.path()).unwrap().findings;
+    assert_eq!(found(), []);
+    // Each way to lose some of its slots, and to lose its end.
+    for first in 0..slots {
+        for count in [1, 2, 3, 4, 6, slots].into_iter().filter(|count| first + count <= slots) {
+            let mut left = whole.clone();
+            left[first * 8..(first + count) * 8].fill(0);
+            fs::write(&index, left).expect("the disk is whole");
+            assert_eq!(found(), [], "{count} from slot {first} on");
+        }
+        fs::write(&index, &whole[..first * 8]).expect("the disk is whole");
+        assert_eq!(found(), [], "{first} slots");
+    }
+    // What is left of it is looked at all the same.
+    let mut left = whole;
+    left[..64].fill(0);
+    let last = (slots - 1) * 8;
+    left[last + 6] ^= 1;
+    fs::write(&index, left).expect("the disk is whole");
+    assert_eq!(found().len(), 1);
 }
 
 #[test]
