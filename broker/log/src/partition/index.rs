@@ -27,6 +27,9 @@ pub(crate) const SLOT: usize = 8;
 pub(crate) const TIMED: usize = 4;
 /// There is one about every so many intervals.
 const TIMED_EVERY: u64 = 4;
+/// What counts for an interval at least where it comes to those: where `index.interval.bytes` is 0, each entry would be one.
+/// As a batch has [`HEADER_LEN`] bytes or more, at most four others are between two of them.
+const TIMED_INTERVAL_MIN: u64 = 64;
 /// Slots that are read at once: between two entries that know times are few others, so that there is one among these.
 const LOOK: usize = 16;
 
@@ -42,7 +45,7 @@ pub(super) fn is_due(segment: &Segment, interval: u64, from: u64) -> bool {
 /// Adds the entry of the batch at that offset, which comes next in the segment.
 pub(super) fn push(out: &mut Vec<u8>, segment: &mut Segment, offset: Offset, interval: u64) {
     let (relative, position) = ((offset.0 - segment.base.0) as u32, segment.len as u32);
-    let part = interval.saturating_mul(TIMED_EVERY).max(1);
+    let part = interval.max(TIMED_INTERVAL_MIN).saturating_mul(TIMED_EVERY);
     let is_due = segment.index_entries == 0 || segment.len / part != segment.last_indexed / part;
     if is_due && segment.times.exact {
         let max = segment.times.max;

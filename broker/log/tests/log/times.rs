@@ -162,6 +162,30 @@ fn a_lookup_reads_little_of_a_large_segment() {
 }
 
 #[test]
+fn an_index_with_an_entry_for_each_batch_knows_times_in_few_of_them_and_lookups_read_little() {
+    const BATCHES: i64 = 2000;
+    let disk = SimulatedDisk::new(1);
+    let options = Options { index_interval_bytes: 0, index_from_bytes: 0, ..Options::default() };
+    let (mut log, _) = open_with(&disk, options);
+    // As short as batches are.
+    let ops: Vec<_> = (0..BATCHES).map(|n| append(n, n, 0)).collect();
+    for some in ops.chunks(50) {
+        log.commit(some).expect("the disk is whole");
+        log.apply(some).expect("the disk is whole");
+    }
+    let [(_, len)] = &indexes(&disk)[..] else { panic!("there is one segment") };
+    assert!(*len < 2 * 8 * BATCHES as u64, "{len} bytes");
+    let (reader, end) = (log.reader(), Offset(BATCHES));
+    for at in (0..BATCHES).step_by(61) {
+        let read = disk.bytes_read();
+        let found = reader.first_at_or_after(partition(TP), at, Offset(0), end).expect("it is whole");
+        assert_eq!(found.map(|batch| batch.header().base_offset), Some(Offset(at)));
+        let read = disk.bytes_read() - read;
+        assert!(read < 64 * 1024, "{read} bytes for {at}");
+    }
+}
+
+#[test]
 fn a_wrong_bit_in_an_index_makes_no_lookup_wrong() {
     let (disk, mut random) = (SimulatedDisk::new(1), Random::new(1));
     let (mut log, _) = open_with(&disk, dense());
