@@ -22,10 +22,14 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::mpsc;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+/// What a client was told of brokers has passed, and it asks nothing for so long: there is nothing on its way.
+const PAUSE: Duration = Duration::from_millis(100);
+/// For so long a pause is waited for. A client that makes none has its connection ended between an answer and a request.
+const PAUSE_WITHIN: Duration = Duration::from_secs(10);
 /// Requests of one connection that wait for their answer at most.
 const MAX_WAITING: usize = 32;
 /// How long a connection that is about to be closed may take to write the answers it owes.
@@ -67,6 +71,13 @@ impl Waiting {
         open.replied(self.pending.bytes());
         self.pending = Share::default();
     }
+}
+
+/// What a client was told of brokers, where that does not stay so.
+struct Told {
+    passes: BoxFuture<'static, ()>,
+    /// Until when a pause is waited for, once it has passed.
+    pause_by: Option<tokio::time::Instant>,
 }
 
 /// Why a connection ends.
@@ -227,7 +238,7 @@ async fn read_requests(
             decoded.shrink_to(bytes);
         }
         if header.api == RequestKind::Metadata {
-            told = shared.api.addresses_pass(&context);
+            told = shared.api.addresses_pass(&context).map(|passes| Box::new(Told { passes, pause_by: None }));
         }
         let pending = pending_bytes(&request);
         let most = (shared.rooms.total() / PENDING_PART).max(PLAIN_MIN);
@@ -256,7 +267,7 @@ async fn wait_unless_idle(
     frames: &mut Frames<'_>,
     idle: Duration,
     open: &Open,
-    told: &mut Option<BoxFuture<'static, ()>>,
+    told: &mut Option<Box<Told>>,
 ) -> Result<(), End> {
     loop {
         let waited = tokio::select! {
@@ -272,15 +283,21 @@ async fn wait_unless_idle(
     }
 }
 
-/// Ends when what the client was told of brokers has passed and it is owed no answer; never if nothing passes.
-async fn passes(told: &mut Option<BoxFuture<'static, ()>>, open: &Open) {
-    let Some(passed) = told else { return std::future::pending().await };
+/// Ends when what the client was told of brokers has passed, it is owed no answer and makes a pause; never if nothing passes.
+async fn passes(told: &mut Option<Box<Told>>, open: &Open) {
+    let Some(told) = told else { return std::future::pending().await };
     // In a box, as it would be a part of every idle connection otherwise.
     Box::pin(async move {
-        passed.as_mut().await;
-        // It is asked once more where a request comes before the last answer is written.
-        *passed = Box::pin(std::future::ready(()));
+        // It is asked once more where a request comes before the end.
+        if told.pause_by.is_none() {
+            told.passes.as_mut().await;
+            told.pause_by = Some(tokio::time::Instant::now() + PAUSE_WITHIN);
+        }
         open.until_empty().await;
+        // Who asks one thing after another has the next request on its way when it has the answer.
+        if told.pause_by.is_some_and(|by| tokio::time::Instant::now() < by) {
+            sleep(PAUSE).await;
+        }
     })
     .await;
 }
@@ -462,6 +479,10 @@ fn try_write(socket: &WriteHalf<'_>, chunks: &[Bytes], offset: usize) -> io::Res
 
 #[cfg(test)]
 mod tests {
+    use super::{Open, Told, passes};
+    use futures::FutureExt as _;
+    use tokio::time::Instant;
+
     /// The length of what an async function returns.
     fn len<A, B, C, D, E, F: Future>(_: fn(A, B, C, D, E) -> F) -> usize {
         size_of::<F>()
@@ -472,5 +493,26 @@ mod tests {
     fn an_idle_connection_is_small() {
         let len = len(super::run);
         assert!(len <= 2_560, "{len} bytes");
+    }
+
+    #[tokio::test]
+    async fn who_was_told_what_has_passed_is_sent_away_in_a_pause_and_after_a_while_without_one() {
+        let (open, mut told) = (Open::default(), None);
+        assert!(passes(&mut told, &open).now_or_never().is_none(), "nothing passes");
+        told = Some(Box::new(Told { passes: Box::pin(std::future::ready(())), pause_by: None }));
+        // It comes back to that after each request.
+        for _ in 0..3 {
+            assert!(passes(&mut told, &open).now_or_never().is_none(), "the next request may be on its way");
+        }
+        open.begun(0);
+        assert!(passes(&mut told, &open).now_or_never().is_none(), "it is owed an answer");
+        open.answered();
+        passes(&mut told, &open).await;
+        // There was no pause in time.
+        told = Some(Box::new(Told { passes: Box::pin(std::future::pending()), pause_by: Some(Instant::now()) }));
+        open.begun(0);
+        assert!(passes(&mut told, &open).now_or_never().is_none(), "it is owed an answer");
+        open.answered();
+        assert!(passes(&mut told, &open).now_or_never().is_some(), "it would never end");
     }
 }
