@@ -17,7 +17,7 @@ use tracing::warn;
 /// An event is news: it is not worth more time than this.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// What the API server takes at most, in bytes.
-const NOTE_MAX: usize = 1024;
+pub(crate) const NOTE_MAX: usize = 1024;
 
 /// Something to tell of an object.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -8,7 +8,7 @@ use super::plan::{self, Plan, Step, Wait};
 use super::validate::Cluster;
 use super::{ReconcileError, Reconciler};
 use crate::brokers::{Contact, Unanswered};
-use crate::events::News;
+use crate::events::{NOTE_MAX, News};
 use crate::kafka::in_words;
 use crate::status;
 use chronik_crds::{ChronikCluster, PlanStatus};
@@ -105,7 +105,9 @@ impl Reconciler {
                     Ok(Outcome::Created) => {
                         let name = desired.object.name_any();
                         self.count_change(cluster, &desired.resource, &name, Outcome::Created);
-                        made.push(format!("{} {name}", desired.resource.kind));
+                        // What makes the pods comes last, and is what is looked for first.
+                        let place = if desired.makes_pods() { 0 } else { made.len() };
+                        made.insert(place, format!("{} {name}", desired.resource.kind));
                         wrote = true;
                     }
                     Ok(outcome) => wrote |= self.tell_of(cluster, desired, outcome).await,
@@ -126,7 +128,7 @@ impl Reconciler {
         if made.is_empty() {
             return;
         }
-        let note = format!("Created {}", made.join(", "));
+        let note = made_in_words(made, NOTE_MAX);
         let news = News { reason: "Created".to_owned(), note, action: "Apply", ..News::default() };
         self.events.publish(&cluster.object_ref(&()), news).await;
     }
@@ -309,5 +311,35 @@ impl Reconciler {
             }),
         };
         self.events.publish(&cluster.object_ref(&()), news).await;
+    }
+}
+
+/// What was made, in so many bytes at most: the first names that have room, and how many more there are.
+fn made_in_words(made: &[String], most: usize) -> String {
+    let all = format!("Created {}", made.join(", "));
+    if all.len() <= most {
+        return all;
+    }
+    let first = |count: usize| format!("Created {} and {} more", made[..count].join(", "), made.len() - count);
+    (1..made.len()).rev().map(first).find(|note| note.len() <= most).unwrap_or(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::made_in_words;
+
+    #[test]
+    fn what_has_no_room_in_an_event_is_counted() {
+        let made = ["StatefulSet demo", "Service a", "Service b", "Service last-one"].map(str::to_owned);
+        let all = "Created StatefulSet demo, Service a, Service b, Service last-one";
+        let some = "Created StatefulSet demo, Service a and 2 more";
+        for (most, words) in [
+            (all.len(), all),
+            (all.len() - 1, "Created StatefulSet demo, Service a, Service b and 1 more"),
+            (some.len(), some),
+            (some.len() - 1, "Created StatefulSet demo and 3 more"),
+        ] {
+            assert_eq!(made_in_words(&made, most), words, "{most} bytes");
+        }
     }
 }

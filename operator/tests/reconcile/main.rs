@@ -47,6 +47,7 @@ async fn what_is_made_at_once_is_told_of_in_one_event() {
     for object in ["PodDisruptionBudget demo", "ServiceAccount demo", "Service demo-broker-2", "StatefulSet demo"] {
         assert!(notes.contains(object), "{notes}");
     }
+    assert!(notes.contains("Created StatefulSet demo, "), "what matters most is not cut off: {notes}");
 }
 
 /// Reconciles a change to its end; returns the order in which pods were replaced, and checks that one is away at most.
