@@ -16,7 +16,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, PersistentVolumeClaim, Service};
 use kube::core::ApiResource;
 use kube::{Resource, ResourceExt};
-use tracing::info;
+use tracing::{info, warn};
 
 /// So many objects of a cluster are looked at, and written, at the same time: one after another they are most of a reconcile.
 /// No more than are read at once, as each takes a connection, and many clusters may be reconciled at the same time.
@@ -111,8 +111,10 @@ impl Reconciler {
                         wrote = true;
                     }
                     Ok(outcome) => wrote |= self.tell_of(cluster, desired, outcome).await,
+                    Err(error) if failed.is_none() => failed = Some(error),
+                    // The first one is in the status.
                     Err(error) => {
-                        failed.get_or_insert(error);
+                        warn!(cluster = %cluster.name_any(), %namespace, %error, "cannot apply an object either");
                     }
                 }
             }

@@ -6,6 +6,8 @@ use crate::world::World;
 use chronik_operator::reconcile::ReconcileError;
 use http::StatusCode;
 use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A cluster whose broker 2 is about to be restarted, with its permit.
 async fn about_to_restart() -> World {
@@ -71,6 +73,49 @@ async fn an_object_that_is_refused_holds_up_the_pods_and_not_what_is_written_bes
     world.server.set_policy(None);
     world.run_until_idle().await;
     assert_eq!(world.pods().len(), 3);
+}
+
+/// Counts the warnings of what carries out plans.
+struct Warnings(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN && metadata.target().ends_with("::carry_out")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn of_several_objects_that_are_refused_at_once_one_is_in_the_status_and_the_others_are_logged() {
+    let world = World::with_cluster(3);
+    world.server.set_policy(Some(|resource, verb, _| {
+        matches!((resource, verb), ("configmaps" | "services", "patch")).then_some("nothing of that today")
+    }));
+    // What is remembered is written first.
+    world.reconcile().await.unwrap();
+    let warnings = Arc::new(AtomicUsize::new(0));
+    // Another test may come to a line first, and it is taken for one that nobody wants: a second subscriber is asked anew.
+    let _first = tracing::subscriber::set_default(Warnings(Arc::default()));
+    assert!(matches!(world.reconcile().await, Err(ReconcileError::Apply(_))));
+    let _second = tracing::subscriber::set_default(Warnings(Arc::clone(&warnings)));
+    assert!(matches!(world.reconcile().await, Err(ReconcileError::Apply(_))));
+    assert!(world.condition("Degraded")["message"].as_str().unwrap().contains("ConfigMap demo"));
+    assert_eq!(warnings.load(Ordering::Relaxed), 2, "two Services are written beside the ConfigMap");
 }
 
 #[tokio::test]
