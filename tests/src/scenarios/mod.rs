@@ -43,6 +43,7 @@ mod much_on_disk;
 mod much_to_load;
 mod mutate;
 pub mod network;
+mod old_directory;
 pub mod operations;
 pub mod profile;
 pub mod racks;

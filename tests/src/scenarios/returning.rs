@@ -1,8 +1,8 @@
 //! A broker that comes back to a cluster which went on without it: after a topic was deleted, with a disk that
 //! was wiped as a whole or in part, with one that was restored from a copy, and with one that has changed what was written
-//! to it.
+//! to it. And a broker of its own, with the disk of an early version.
 
-use super::Settings;
+use super::{Settings, old_directory};
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::metadata::Metadata;
 use crate::harness::wait;
@@ -23,6 +23,7 @@ const OTHER: usize = 0;
 
 /// Each check leaves the cluster whole for the next.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
+    report.check_result("a data directory of an early version is served", old_directory::run(settings));
     let mut cluster = Cluster::of_three(&settings.software, &[])?;
     let metadata = Metadata::new(&cluster.bootstrap())?;
     metadata.create_topic(KEPT, PARTITIONS as i32, 3, &[])?;
