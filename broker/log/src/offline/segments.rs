@@ -176,7 +176,11 @@ fn index_entries<D: Disk>(
             let entry = Entry { slot, relative: found.relative, max: Some(found.max) };
             entries.insert(u64::from(found.position), entry);
             n += TIMED;
-        } else if slots.get(n..n + TIMED).is_some_and(are_of_one) && !(n + 1..n + TIMED).any(|n| timed(n).is_some()) {
+        } else if slots.get(n..n + TIMED).is_some_and(are_of_one)
+            && !(n + 1..n + TIMED).any(|n| timed(n).is_some())
+            // One of a single slot, before one that has lost its last.
+            && !is_lost(n + TIMED)
+        {
             broken.push(slot);
             n += TIMED;
         } else {
