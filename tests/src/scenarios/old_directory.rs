@@ -12,7 +12,7 @@ use rdkafka::Message as _;
 use std::fs;
 use std::path::Path;
 
-/// Forty records in gzip, then sixty in zstd; a group has read thirty of them.
+/// Forty records in snappy, then sixty in LZ4; a group has read thirty of them.
 const TOPIC: &str = "kept";
 const RECORDS: i64 = 100;
 const GROUP: &str = "readers";
