@@ -425,8 +425,11 @@ impl Leader {
 
     /// The ISR that should be proposed; `None` if the committed one is as it should be.
     fn wanted_isr(&self, cx: &Context<'_>) -> Option<BTreeSet<BrokerId>> {
-        // What this broker's disk has lost, one of those that would go may have.
-        self.due_isr(cx).filter(|isr| cx.log.damaged.is_none() || !ends_a_move(cx.state, isr))
+        // What this broker's disk has lost, one of those that would go may have, or one of those that are eligible.
+        let gives_up_others = |isr: &BTreeSet<BrokerId>| {
+            ends_a_move(cx.state, isr) || (!cx.state.elr.is_empty() && isr.is_subset(self.isr.committed()))
+        };
+        self.due_isr(cx).filter(|isr| cx.log.damaged.is_none() || !gives_up_others(isr))
     }
 
     fn due_isr(&self, cx: &Context<'_>) -> Option<BTreeSet<BrokerId>> {

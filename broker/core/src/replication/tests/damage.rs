@@ -1,6 +1,6 @@
 //! A replica whose disk has lost something while it runs.
 
-use super::bench::{Bench, batch, batch_at, log};
+use super::bench::{Bench, batch, batch_at, log, state};
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::replication::*;
 
@@ -374,4 +374,24 @@ fn a_leader_does_not_take_a_follower_for_whole_that_has_lost_something() {
     b.durable(6);
     b.ack(3, 1, 6, 6);
     assert_eq!(b.replica.status().committed, Offset(4), "the follower is in sync, and has not got it");
+}
+
+/// Broker 2 stopped in order, and has all that was committed while both were in sync. Alone, 1 would acknowledge what its next
+/// start cuts off, and nobody could lead after it.
+#[test]
+fn a_leader_whose_disk_has_lost_something_leaves_the_others_eligible() {
+    let eligible = |partition_epoch| {
+        let alone = state(1, (1, partition_epoch), &[1], &[2, 3]);
+        Event::Metadata(PartitionState { elr: vec![BrokerId(2)], min_insync_replicas: 1, ..alone })
+    };
+    let asks = |said: Vec<String>| said.iter().any(|command| command.starts_with("alter"));
+    let mut b = Bench::new(log(8, &[(1, 0)]));
+    assert!(asks(b.step(eligible(1))), "whose log is whole goes on alone");
+    let mut b = Bench::new(log(8, &[(1, 0)]));
+    b.metadata(1, (1, 1), &[1, 2]);
+    damaged(&mut b, 4);
+    assert!(!asks(b.step(eligible(2))));
+    assert!(!asks(b.after(5_000).step(Event::Tick)));
+    assert!(!asks(b.produce(1, batch(1))) && b.durable(9).is_empty(), "nothing is committed without 2");
+    assert_eq!(b.replica.high_watermark().filter(|end| *end > Offset(8)), None);
 }
