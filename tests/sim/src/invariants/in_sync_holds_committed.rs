@@ -23,7 +23,9 @@ impl World {
                 if n.wiped {
                     continue;
                 }
-                if durable < committed_end {
+                // Whoever was elected uncleanly may have been about to remove what its disk has not got.
+                let is_removed = self.checker.era(tp) > 0 && committed_end <= self.checker.removed_before(tp);
+                if durable < committed_end && !is_removed {
                     broken = Some(format!(
                         "broker {id} is in the ISR of {tp} with {durable} on its disk, and {committed_end} is committed"
                     ));
