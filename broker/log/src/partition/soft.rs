@@ -218,11 +218,13 @@ impl Soft {
     }
 
     /// Drops the snapshots that are too close to others. `bases` are those of the segments, ascending.
-    fn thin(&mut self, bases: &[Offset]) {
+    fn thin(&mut self, start: Offset, bases: &[Offset]) {
         let segment = |s: &Snapshot| bases.partition_point(|base| *base <= s.at);
         let old = self.snapshots.len().saturating_sub(NEWEST);
-        let unneeded: Vec<bool> =
-            self.snapshots.windows(2).take(old).map(|pair| segment(&pair[0]) == segment(&pair[1])).collect();
+        // No batch says what was before the log's start, to which it may be cut back: of that the last snapshot stays.
+        let is_last_before_start = |pair: &[Snapshot]| pair[0].at <= start && pair[1].at > start;
+        let is_unneeded = |pair: &[Snapshot]| segment(&pair[0]) == segment(&pair[1]) && !is_last_before_start(pair);
+        let unneeded: Vec<bool> = self.snapshots.windows(2).take(old).map(is_unneeded).collect();
         let mut unneeded = unneeded.into_iter().chain(std::iter::repeat(false));
         let gone: Vec<_> = self.snapshots.extract_if(.., |_| unneeded.next() == Some(true)).collect();
         self.obsolete.extend(gone.iter().filter(|s| s.is_file()).map(|s| s.at));
@@ -340,7 +342,10 @@ impl<D: Disk> Store<D> {
         } else {
             Content::inline(&bytes)
         };
-        let bases: Vec<Offset> = shared.read().segments.iter().map(|s| s.base).collect();
+        let (start, bases) = {
+            let state = shared.read();
+            (state.start, state.segments.iter().map(|s| s.base).collect::<Vec<Offset>>())
+        };
         let mut soft = shared.soft();
         let taken = Snapshot { at: due.at, content };
         if soft.generation != due.generation {
@@ -357,7 +362,7 @@ impl<D: Disk> Store<D> {
             Some(newest) if newest.at == due.at => {}
             _ => soft.add(taken),
         }
-        soft.thin(&bases);
+        soft.thin(start, &bases);
         Ok(())
     }
 
@@ -511,6 +516,18 @@ mod tests {
     use chronik_core::ids::{LeaderEpoch, PartitionId, TopicId};
     use chronik_core::record::testing::BatchBuilder;
     use std::path::Path;
+
+    #[test]
+    fn the_last_snapshot_before_the_start_stays_as_no_batch_says_what_is_in_it() {
+        let at = |at| Snapshot::nobody(Offset(at));
+        let all: Vec<_> = [285, 290, 294, 298, 307].map(at).into();
+        let mut soft = Soft::recovered(all, Offset(309), 1);
+        soft.thin(Offset(293), &[Offset(200)]);
+        let left = |soft: &Soft| soft.snapshots().iter().map(|s| s.at.0).collect::<Vec<_>>();
+        assert_eq!(left(&soft), [290, 294, 298, 307]);
+        soft.cut(Offset(293));
+        assert_eq!(left(&soft), [290]);
+    }
 
     #[test]
     fn those_in_a_snapshot_that_is_taken_while_producers_are_asked_for_are_known() {
