@@ -18,6 +18,9 @@ impl World {
         }
         let counted = self.is_counted(node, tp);
         let damaged = process.unreadable.contains_key(&tp);
+        // Who was found to differ from a former era's leader, and was chosen for the next one, gives its copy up when others have
+        // all of it.
+        let may_differ = self.checker.era(tp) > 0;
         let mut lost = cut.iter().map(Committed::from).find(|batch| committed.contains(batch));
         if !self.checker.is_of_era(node, tp) || self.checker.awaits_era(tp) {
             // Whoever leads now has to have it, and not this one.
@@ -26,7 +29,7 @@ impl World {
         if let Some(agreed) = self.checker.agreed.get_mut(&(node, tp)) {
             *agreed = (*agreed).min(cut.first().map_or(to, |batch| batch.header().base_offset));
         }
-        if let Some(batch) = lost.filter(|_| counted || !(self.checker.compacts || damaged)) {
+        if let Some(batch) = lost.filter(|_| counted || !(self.checker.compacts || damaged || may_differ)) {
             self.checker.fail(
                 Invariant::Truncation,
                 format!("broker {node} cuts {tp} back to {to}, and {batch:?} is committed"),
