@@ -73,8 +73,8 @@ impl Waiting {
     }
 }
 
-/// What a client was told of brokers, where that does not stay so.
-struct Told {
+/// The addresses that a client knows brokers by, where they go away with their processes.
+struct KnownAddresses {
     passes: BoxFuture<'static, ()>,
     /// Until when a pause is waited for, once it has passed.
     pause_by: Option<tokio::time::Instant>,
@@ -176,7 +176,7 @@ async fn read_requests(
     open: &Open,
     stop: CancellationToken,
 ) -> End {
-    let mut told = None;
+    let mut known = None;
     loop {
         // Room in the queue comes first: while there is none, nothing is read.
         let room = tokio::select! {
@@ -192,7 +192,7 @@ async fn read_requests(
         }
         tokio::select! {
             () = stop.cancelled() => return End::Stopping,
-            got = wait_unless_idle(&mut frames, shared.idle, open, &mut told) => if let Err(end) = got { return end },
+            got = wait_unless_idle(&mut frames, shared.idle, open, &mut known) => if let Err(end) = got { return end },
         }
         let next = tokio::select! {
             () = stop.cancelled() => return End::Stopping,
@@ -238,7 +238,8 @@ async fn read_requests(
             decoded.shrink_to(bytes);
         }
         if header.api == RequestKind::Metadata {
-            told = shared.api.addresses_pass(&context).map(|passes| Box::new(Told { passes, pause_by: None }));
+            known =
+                shared.api.addresses_pass(&context).map(|passes| Box::new(KnownAddresses { passes, pause_by: None }));
         }
         let pending = pending_bytes(&request);
         let most = (shared.rooms.total() / PENDING_PART).max(PLAIN_MIN);
@@ -267,13 +268,13 @@ async fn wait_unless_idle(
     frames: &mut Frames<'_>,
     idle: Duration,
     open: &Open,
-    told: &mut Option<Box<Told>>,
+    known: &mut Option<Box<KnownAddresses>>,
 ) -> Result<(), End> {
     loop {
         let waited = tokio::select! {
             biased;
             waited = timeout(idle, frames.wait()) => waited,
-            () = passes(told, open) => return Err(End::Outdated),
+            () = passes(known, open) => return Err(End::Outdated),
         };
         match waited {
             Ok(began) => return Ok(began?),
@@ -284,18 +285,18 @@ async fn wait_unless_idle(
 }
 
 /// Ends when what the client was told of brokers has passed, it is owed no answer and makes a pause; never if nothing passes.
-async fn passes(told: &mut Option<Box<Told>>, open: &Open) {
-    let Some(told) = told else { return std::future::pending().await };
+async fn passes(known: &mut Option<Box<KnownAddresses>>, open: &Open) {
+    let Some(known) = known else { return std::future::pending().await };
     // In a box, as it would be a part of every idle connection otherwise.
     Box::pin(async move {
         // It is asked once more where a request comes before the end.
-        if told.pause_by.is_none() {
-            told.passes.as_mut().await;
-            told.pause_by = Some(tokio::time::Instant::now() + PAUSE_WITHIN);
+        if known.pause_by.is_none() {
+            known.passes.as_mut().await;
+            known.pause_by = Some(tokio::time::Instant::now() + PAUSE_WITHIN);
         }
         open.until_empty().await;
         // Who asks one thing after another has the next request on its way when it has the answer.
-        if told.pause_by.is_some_and(|by| tokio::time::Instant::now() < by) {
+        if known.pause_by.is_some_and(|by| tokio::time::Instant::now() < by) {
             sleep(PAUSE).await;
         }
     })
@@ -479,7 +480,7 @@ fn try_write(socket: &WriteHalf<'_>, chunks: &[Bytes], offset: usize) -> io::Res
 
 #[cfg(test)]
 mod tests {
-    use super::{Open, Told, passes};
+    use super::{KnownAddresses, Open, passes};
     use futures::FutureExt as _;
     use tokio::time::Instant;
 
@@ -497,22 +498,23 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_told_what_has_passed_is_sent_away_in_a_pause_and_after_a_while_without_one() {
-        let (open, mut told) = (Open::default(), None);
-        assert!(passes(&mut told, &open).now_or_never().is_none(), "nothing passes");
-        told = Some(Box::new(Told { passes: Box::pin(std::future::ready(())), pause_by: None }));
+        let (open, mut known) = (Open::default(), None);
+        assert!(passes(&mut known, &open).now_or_never().is_none(), "nothing passes");
+        known = Some(Box::new(KnownAddresses { passes: Box::pin(std::future::ready(())), pause_by: None }));
         // It comes back to that after each request.
         for _ in 0..3 {
-            assert!(passes(&mut told, &open).now_or_never().is_none(), "the next request may be on its way");
+            assert!(passes(&mut known, &open).now_or_never().is_none(), "the next request may be on its way");
         }
         open.begun(0);
-        assert!(passes(&mut told, &open).now_or_never().is_none(), "it is owed an answer");
+        assert!(passes(&mut known, &open).now_or_never().is_none(), "it is owed an answer");
         open.answered();
-        passes(&mut told, &open).await;
+        passes(&mut known, &open).await;
         // There was no pause in time.
-        told = Some(Box::new(Told { passes: Box::pin(std::future::pending()), pause_by: Some(Instant::now()) }));
+        known =
+            Some(Box::new(KnownAddresses { passes: Box::pin(std::future::pending()), pause_by: Some(Instant::now()) }));
         open.begun(0);
-        assert!(passes(&mut told, &open).now_or_never().is_none(), "it is owed an answer");
+        assert!(passes(&mut known, &open).now_or_never().is_none(), "it is owed an answer");
         open.answered();
-        assert!(passes(&mut told, &open).now_or_never().is_some(), "it would never end");
+        assert!(passes(&mut known, &open).now_or_never().is_some(), "it would never end");
     }
 }
